@@ -1,0 +1,132 @@
+//! From a manifest to a guest that can be used, and back to nothing.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::harness::{Console, Instance, Running, boot_commands, manifest, namespace::uid, page, until};
+
+#[test]
+fn guest_boots_to_login_and_cloud_init_took_effect() {
+    let ns = Instance::shared().namespace();
+    let vm = manifest("web", "Always", |spec| {
+        let more = "runcmd:\n- echo \"set by runcmd\" > /run/proof\n";
+        spec["volumes"][1]["cloudInitNoCloud"]["userData"] = boot_commands("from-cloud-init", more).into();
+    });
+    let vmi = ns.run_vm(&vm);
+
+    let mut console = Console::open(&ns, "web");
+    console.login("demo", "secret-from-cloud-init");
+    assert_eq!(console.run("echo $((6 * 7))"), "42");
+    assert_eq!(console.run("hostname"), "from-cloud-init");
+    assert_eq!(console.run("cloud-init status --wait"), "status: done");
+    assert_eq!(console.run("cat /run/proof"), "set by runcmd");
+
+    let page = ns.booted(&vmi);
+    assert_eq!(page.hostname, "from-cloud-init");
+    assert_eq!(console.run("cat /proc/sys/kernel/random/boot_id"), page.boot_id);
+}
+
+#[test]
+fn web_page_is_reached_through_port_forward() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("forward", "Always", |_| {}));
+    let direct = ns.booted(&vmi);
+
+    for target in ["vm/forward", "vmi/forward"] {
+        let mut command = ns.virtctl_command(&["port-forward", target, "0:80"]);
+        let mut forward = Running(command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap());
+        let mut line = String::new();
+        let mut said = BufReader::new(forward.0.stderr.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        // "forwarding tcp 127.0.0.1:40001 to 80"
+        let address: SocketAddr = line.split(' ').nth(2).unwrap().parse().unwrap_or_else(|_| panic!("{line:?}"));
+        for _ in 0..3 {
+            assert_eq!(page(address).unwrap(), direct);
+        }
+    }
+}
+
+#[test]
+fn status_columns_show_what_upstream_shows() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("columns", "Always", |_| {}));
+    let ip = vmi["status"]["interfaces"][0]["ipAddress"].as_str().unwrap();
+    ns.until("vm", "columns", "ready", |vm| vm["status"]["ready"] == true);
+
+    let rows = |args: &[&str]| -> Vec<Vec<String>> {
+        let out = ns.kubectl(args).success();
+        out.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let vms = rows(&["get", "vms"]);
+    assert_eq!(vms[0], ["NAME", "AGE", "STATUS", "READY"]);
+    assert_eq!((vms[1][0].as_str(), &vms[1][2..]), ("columns", &["Running".to_owned(), "True".to_owned()][..]));
+    let vmis = rows(&["get", "vmis"]);
+    assert_eq!(vmis[0], ["NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"]);
+    assert_eq!(vmis[1][2..4], ["Running".to_owned(), ip.to_owned()]);
+    assert_eq!(vmis[1][5], "True");
+    let pods = rows(&["get", "pods"]);
+    assert_eq!(pods[0], ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+    assert!(pods[1][0].starts_with("virt-launcher-columns-"), "{pods:?}");
+    assert_eq!(pods[1][2], "Running");
+    let (ready, wanted) = pods[1][1].split_once('/').unwrap();
+    assert_eq!(ready, wanted, "{pods:?}");
+
+    until("the guest's console in the pod's log", || {
+        let log = ns.kubectl(&["logs", &pods[1][0], "-c", "guest-console-log"]).success();
+        if log.contains("login:") { Ok(()) } else { Err(log) }
+    });
+}
+
+#[test]
+fn deleted_machine_leaves_nothing() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("brief", "Always", |_| {}));
+    ns.booted(&vmi);
+    let pod = ns.launcher_pod(&vmi);
+    let (vmi_uid, pod_uid) = (uid(&vmi).to_owned(), uid(&pod).to_owned());
+    let marks = [vmi_uid, pod_uid].into();
+    assert!(!crate::harness::traces(&marks).is_empty());
+
+    ns.delete("vm", "brief");
+    ns.until_gone("vmi", "brief");
+    ns.until_gone("pod", pod["metadata"]["name"].as_str().unwrap());
+    until("no trace of the machine", || match crate::harness::traces(&marks) {
+        left if left.is_empty() => Ok(()),
+        left => Err(left.join("\n")),
+    });
+    // And its files: the node's directory and the pod's are keyed by UID.
+    for directory in ["node", "pods"] {
+        let out =
+            std::process::Command::new("find").arg(ns.instance.data_dir().join(directory)).output().unwrap().stdout;
+        let out = String::from_utf8_lossy(&out);
+        let left: Vec<&str> =
+            out.lines().filter(|line| marks.iter().any(|mark| line.contains(mark.as_str()))).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn machine_instance_without_a_virtual_machine_runs_and_is_deleted() {
+    let ns = Instance::shared().namespace();
+    let vm = manifest("alone", "Always", |spec| spec["terminationGracePeriodSeconds"] = json!(0));
+    let template = &vm["spec"]["template"]["spec"];
+    let vmi = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "alone"}, "spec": template});
+    ns.apply(&vmi).success();
+    let vmi = ns.running("alone", None);
+    ns.booted(&vmi);
+    ns.delete("vmi", "alone");
+    ns.until_gone("vmi", "alone");
+}
+
+#[test]
+fn disks_without_a_bus_work() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("busless", "Always", |spec| {
+        spec["domain"]["devices"]["disks"] = json!([{"name": "system", "disk": {}}, {"name": "cloudinit", "disk": {}}]);
+    }));
+    assert_eq!(ns.booted(&vmi).hostname, "busless");
+    assert_eq!(ns.sh(&vmi, "ls /sys/block | grep -c ^sd\n"), "2");
+}

@@ -1,0 +1,41 @@
+//! Probes of guests.
+
+use serde_json::{Value, json};
+
+use crate::harness::namespace::uid;
+use crate::harness::{Instance, manifest};
+
+#[test]
+fn machine_is_ready_while_its_server_says_so() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("ready", "Always", |spec| {
+        spec["readinessProbe"] =
+            json!({"httpGet": {"port": 80, "path": "/ready"}, "periodSeconds": 1, "timeoutSeconds": 5});
+    }));
+    ns.booted(&vmi);
+    let is_ready = |vm: &Value| vm["status"]["ready"] == true;
+    assert!(!is_ready(&ns.get("vm", "ready")), "there is no such page yet");
+    ns.sh(&vmi, "echo yes >/var/www/ready\n");
+    ns.until("vm", "ready", "ready", is_ready);
+    ns.sh(&vmi, "rm /var/www/ready\n");
+    ns.until("vm", "ready", "not ready", |vm| !is_ready(vm));
+    assert_eq!(uid(&ns.get("vmi", "ready")), uid(&vmi), "readiness ends nothing");
+}
+
+#[test]
+fn machine_whose_server_hangs_is_started_anew() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("alive", "Always", |spec| {
+        spec["terminationGracePeriodSeconds"] = json!(5);
+        spec["livenessProbe"] = json!({
+            "httpGet": {"port": 80}, "initialDelaySeconds": 60, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 3,
+        });
+    }));
+    let first = ns.booted(&vmi);
+    // The kernel goes on taking connections for it.
+    ns.sh(&vmi, "(sleep 1; kill -STOP $(pidof httpd)) >/dev/null 2>&1 </dev/null &\n");
+    let event = ns.until_event("alive", "Unhealthy");
+    assert_eq!(event["message"], "Liveness probe failed: no answer within 5 s");
+    let next = ns.running("alive", Some(&vmi));
+    assert_ne!(ns.booted(&next).boot_id, first.boot_id);
+}

@@ -1,0 +1,150 @@
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use crate::support::{World, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_session_ends_with_the_escape() {
+    let mut world = World::new().await;
+    world.add_vmi(&json!([])).await;
+    let mut child = world.spawn(&["console", "demo"]);
+    let mut guest = world.guests.recv().await.unwrap();
+    guest.write_all(b"login: ").await.unwrap();
+    let mut prompt = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut prompt).await.unwrap();
+    assert_eq!(&prompt, b"login: ");
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"root\r\x1d").await.unwrap();
+    let mut typed = String::new();
+    guest.read_to_string(&mut typed).await.unwrap();
+    assert_eq!(typed, "root\r");
+    // Standard input is still open: the escape alone ends it.
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stderr), "Successfully connected to demo console. Press Ctrl+] or Ctrl+5 to exit console.");
+    drop(stdin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_input_ends_a_console_and_a_take_over_is_told() {
+    let mut world = World::new().await;
+    world.add_vmi(&json!([])).await;
+    let child = world.command(&["console", "demo"]).stdin(Stdio::null()).spawn().unwrap();
+    let _guest = world.guests.recv().await.unwrap();
+    assert!(child.wait_with_output().await.unwrap().status.success());
+
+    let mut child = world.spawn(&["console", "demo"]);
+    // Waiting closes a standard input the child still holds, which is the other way to end.
+    let stdin = child.stdin.take();
+    drop(world.guests.recv().await.unwrap());
+    let output = child.wait_with_output().await.unwrap();
+    drop(stdin);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("You were disconnected from the console. This has one of the following reasons:"), "{said}");
+    assert!(said.contains("another user connected to the console of the target vm"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_waits_for_a_vm_that_starts_and_not_for_one_that_does_not_exist() {
+    let mut world = World::new().await;
+    assert_eq!(
+        world.complains(&["console", "demo"]).await,
+        "Can't access VMI demo: virtualmachineinstance.kubevirt.io \"demo\" not found"
+    );
+    world.add_vm("Always").await;
+    let mut child = world.spawn(&["console", "demo"]);
+    tokio::time::timeout(Duration::from_millis(800), child.wait()).await.unwrap_err();
+    world.add_vmi(&json!([])).await;
+    world.guests.recv().await.unwrap();
+    child.kill().await.unwrap();
+    assert!(world.complains(&["console", "demo", "--timeout", "0", "-n", "elsewhere"]).await.contains("not found"));
+}
+
+/// Answers each connection with its own words, once its peer has said all.
+async fn echo_at_end(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut line = String::new();
+            BufReader::new(&mut stream).read_line(&mut line).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            stream.write_all(line.to_uppercase().as_bytes()).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_ports_are_forwarded_also_for_clients_that_say_all_at_once() {
+    let world = World::new().await;
+    world.add_vm("Always").await;
+    world.add_vmi(&json!([])).await;
+    let guest = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = guest.local_addr().unwrap().port();
+    tokio::spawn(echo_at_end(guest));
+    for target in ["vmi/demo", "vm/demo", "vmi/demo/default"] {
+        let mut child = world.spawn(&["port-forward", target, &format!("tcp/0:{port}")]);
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let local = line.strip_prefix("forwarding tcp ").unwrap().split(' ').next().unwrap();
+        let mut stream = TcpStream::connect(local).await.unwrap();
+        stream.write_all(b"hello\n").await.unwrap();
+        // As `nc -N` does: everything is said, the answer is still to come.
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "HELLO\n", "{target}");
+        child.kill().await.unwrap();
+    }
+    let mut child = world.spawn(&["port-forward", "vmi/demo", "--stdio=true", &port.to_string()]);
+    child.stdin.take().unwrap().write_all(b"through a pipe\n").await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!((text(&output.stdout).as_str(), output.status.success()), ("THROUGH A PIPE", true), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_ports_are_forwarded_for_each_peer_apart() {
+    let world = World::new().await;
+    world.add_vmi(&json!([])).await;
+    let guest = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = guest.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        while let Ok((count, peer)) = guest.recv_from(&mut buffer).await {
+            guest.send_to(&buffer[..count].to_ascii_uppercase(), peer).await.unwrap();
+        }
+    });
+    let mut child = world.spawn(&["port-forward", "vmi/demo", &format!("udp/0:{port}")]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let local = line.strip_prefix("forwarding udp ").unwrap().split(' ').next().unwrap().to_string();
+    for word in ["one", "two"] {
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        peer.send_to(word.as_bytes(), &local).await.unwrap();
+        let mut buffer = [0; 16];
+        let (count, _) = peer.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..count], word.to_uppercase().as_bytes());
+    }
+    child.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vnc_proxy_prints_its_port_and_joins_the_viewer() {
+    let mut world = World::new().await;
+    world.add_vmi(&json!([])).await;
+    let mut child = world.spawn(&["vnc", "demo", "--proxy-only"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line: serde_json::Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let port = u16::try_from(line["port"].as_u64().unwrap()).unwrap();
+    let mut viewer = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut guest = world.guests.recv().await.unwrap();
+    guest.write_all(b"RFB 003.008\n").await.unwrap();
+    let mut banner = [0; 12];
+    viewer.read_exact(&mut banner).await.unwrap();
+    assert_eq!(&banner, b"RFB 003.008\n");
+    drop(viewer);
+    assert!(child.wait().await.unwrap().success());
+}

@@ -1,0 +1,3 @@
+//! The core API group, `kubevirt.io`.
+
+pub mod v1;

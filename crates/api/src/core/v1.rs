@@ -1,0 +1,45 @@
+//! `kubevirt.io/v1`: KubeVirt, VirtualMachine, VirtualMachineInstance and all they are made of, one topic a file.
+
+mod access_credentials;
+mod clock;
+mod condition;
+mod configuration;
+mod configuration_resources;
+mod datavolume;
+mod devices;
+mod disks;
+mod domain;
+mod features;
+mod firmware;
+mod guest_agent;
+mod kubevirt;
+mod launch_security;
+mod migration;
+mod network;
+mod options;
+mod vm;
+mod vmi;
+mod vmi_status;
+mod volumes;
+
+pub use access_credentials::*;
+pub use clock::*;
+pub use condition::*;
+pub use configuration::*;
+pub use configuration_resources::*;
+pub use datavolume::*;
+pub use devices::*;
+pub use disks::*;
+pub use domain::*;
+pub use features::*;
+pub use firmware::*;
+pub use guest_agent::*;
+pub use kubevirt::*;
+pub use launch_security::*;
+pub use migration::*;
+pub use network::*;
+pub use options::*;
+pub use vm::*;
+pub use vmi::*;
+pub use vmi_status::*;
+pub use volumes::*;

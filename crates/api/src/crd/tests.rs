@@ -1,0 +1,104 @@
+use serde_json::Value;
+
+use super::*;
+
+fn definitions() -> Vec<CustomResourceDefinition> {
+    let mut crds = all().unwrap();
+    crds.push(kubevirt().unwrap());
+    crds
+}
+
+fn schemas() -> Vec<(String, Value)> {
+    definitions()
+        .iter()
+        .map(|crd| {
+            let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
+            (crd.spec.names.kind.clone(), serde_json::to_value(schema).unwrap())
+        })
+        .collect()
+}
+
+fn every_schema(schema: &Value, path: &str, visit: &mut dyn FnMut(&str, &Value)) {
+    visit(path, schema);
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        every_schema(child, &format!("{path}.{name}"), visit);
+    }
+    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if schema[key].is_object() {
+            every_schema(&schema[key], &format!("{path}{mark}"), visit);
+        }
+    }
+}
+
+#[test]
+fn schemas_are_structural_and_carry_no_prose() {
+    for (kind, schema) in schemas() {
+        every_schema(&schema, &kind, &mut |path, part| {
+            let typed = part["type"].is_string()
+                || part["x-kubernetes-int-or-string"] == true
+                || part["x-kubernetes-preserve-unknown-fields"] == true;
+            assert!(typed, "{path} has no type: {part}");
+            for banned in ["$ref", "description", "title", "oneOf", "allOf", "definitions"] {
+                assert!(part.get(banned).is_none(), "{path} has {banned}");
+            }
+            let both = part.get("properties").is_some() && part.get("additionalProperties").is_some();
+            assert!(!both, "{path} has both properties and additionalProperties");
+        });
+    }
+}
+
+#[test]
+fn unknown_fields_are_kept_only_where_upstream_keeps_them() {
+    let mut kept = Vec::new();
+    for (kind, schema) in schemas() {
+        every_schema(&schema, &kind, &mut |path, part| {
+            if part["x-kubernetes-preserve-unknown-fields"] == true {
+                kept.push(path.to_owned());
+            }
+        });
+    }
+    assert_eq!(
+        kept,
+        [
+            "VirtualMachine.spec.dataVolumeTemplates[].metadata",
+            "VirtualMachine.spec.template.metadata",
+            "VirtualMachine.spec.template.spec.domain.clock",
+            "VirtualMachineInstance.spec.domain.clock",
+        ]
+    );
+}
+
+#[test]
+fn both_versions_share_one_schema_and_v1_is_stored() {
+    for crd in definitions() {
+        let [v1, v1alpha3] = crd.spec.versions.as_slice() else { panic!("two versions") };
+        assert_eq!((v1.name.as_str(), v1.storage, v1.served, v1.deprecated), ("v1", true, true, None));
+        assert_eq!((v1alpha3.name.as_str(), v1alpha3.storage, v1alpha3.served), ("v1alpha3", false, true));
+        assert_eq!(v1alpha3.deprecated, Some(true));
+        assert_eq!(v1.schema, v1alpha3.schema);
+        assert_eq!(v1.subresources.is_some(), crd.spec.names.kind != "VirtualMachineInstance");
+        assert_eq!(crd.spec.names.categories, Some(vec!["all".to_owned()]));
+        let label = if crd.spec.names.kind == "KubeVirt" { "operator.kubevirt.io" } else { "kubevirt.io" };
+        assert_eq!(crd.metadata.labels, Some([(label.to_owned(), String::new())].into()));
+    }
+}
+
+#[test]
+fn kubevirt_answers_to_upstreams_short_names_and_columns() {
+    let crd = kubevirt().unwrap();
+    assert_eq!(crd.metadata.name.as_deref(), Some("kubevirts.kubevirt.io"));
+    assert_eq!(crd.spec.names.short_names, Some(vec!["kv".to_owned(), "kvs".to_owned()]));
+    let columns = crd.spec.versions[0].additional_printer_columns.as_ref().unwrap();
+    assert_eq!(columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["Age", "Phase"]);
+}
+
+#[test]
+fn quantities_take_strings_and_integers() {
+    let (_, vm) = schemas().remove(0);
+    let guest = &vm["properties"]["spec"]["properties"]["template"]["properties"]["spec"]["properties"]["domain"]["properties"]
+        ["memory"]["properties"]["guest"];
+    assert_eq!(guest["x-kubernetes-int-or-string"], true);
+    assert_eq!(guest["pattern"], crate::quantity::QUANTITY_PATTERN);
+    assert_eq!(vm["properties"]["status"]["properties"]["printableStatus"]["default"], "Stopped");
+    assert_eq!(vm["required"], serde_json::json!(["spec"]));
+}

@@ -1,0 +1,124 @@
+//! Patches: JSON patch, merge patch, and strategic merge patch for built-in kinds.
+//!
+//! What server-side apply sends is no patch but a configuration, see `handlers`.
+
+mod strategic;
+
+use serde_json::Value;
+
+use crate::registry::Resource;
+use crate::schema::{Structural, strict};
+use crate::status::Status;
+use strategic::Refused;
+
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+/// A JSON patch may not have more operations, as in Kubernetes.
+const MAX_OPERATIONS: usize = 10_000;
+
+/// A patch that was understood.
+#[derive(Debug)]
+pub(crate) struct Patch {
+    kind: Kind,
+    /// Fields that were given twice.
+    duplicate: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads a patch body.
+    pub(crate) fn parse(content_type: &str, body: &[u8], resource: &Resource) -> Result<Patch, Status> {
+        let undecodable = |e: String| Status::bad_request(format!("error decoding patch: {e}"));
+        let decode = || strict::decode(body).map_err(|e| undecodable(e.to_string()));
+        let object = |(value, duplicate): (Value, Vec<String>)| match value {
+            Value::Object(_) => Ok((value, duplicate)),
+            other => Err(undecodable(format!("the patch is not an object but {other}"))),
+        };
+        match content_type {
+            JSON => {
+                let (value, duplicate) = decode()?;
+                let patch: json_patch::Patch = serde_json::from_value(value).map_err(|e| undecodable(e.to_string()))?;
+                if patch.0.len() > MAX_OPERATIONS {
+                    let message = format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+                        patch.0.len()
+                    );
+                    return Err(Status::new(413, "RequestEntityTooLarge", message));
+                }
+                Ok(Patch { kind: Kind::Json(patch), duplicate })
+            }
+            MERGE => {
+                let (mut value, duplicate) = object(decode()?)?;
+                drop_listed_nulls(&mut value, false);
+                Ok(Patch { kind: Kind::Merge(value), duplicate })
+            }
+            STRATEGIC if resource.builtin() => {
+                let (value, duplicate) = object(decode()?)?;
+                Ok(Patch { kind: Kind::Strategic(value), duplicate })
+            }
+            other => {
+                let supported: &[&str] =
+                    if resource.builtin() { &[JSON, MERGE, STRATEGIC, APPLY] } else { &[JSON, MERGE, APPLY] };
+                Err(Status::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: {} (got {other:?})",
+                    supported.join(", ")
+                )))
+            }
+        }
+    }
+
+    /// Fields that were given twice, for strict field validation.
+    pub(crate) fn duplicate_fields(&self) -> Vec<String> {
+        self.duplicate.clone()
+    }
+
+    /// The patched object; the schema is that of a built-in kind.
+    pub(crate) fn apply(&self, object: &Value, schema: Option<&Structural>) -> Result<Value, Status> {
+        let mut patched = object.clone();
+        match &self.kind {
+            Kind::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
+                let message = format!("the server rejected our request due to an error in our request: {error}");
+                let mut status = Status::new(422, "Invalid", message);
+                status.bare_details = true;
+                status
+            })?,
+            Kind::Merge(patch) => json_patch::merge(&mut patched, patch),
+            Kind::Strategic(patch) => {
+                let Some(schema) = schema else {
+                    return Err(Status::bad_request("strategic merge patch format is not supported"));
+                };
+                strategic::merge(&mut patched, patch, schema).map_err(|refused| match refused {
+                    Refused::Format(message) => Status::bad_request(message),
+                    Refused::Content(message) => Status::new(500, "", message),
+                })?;
+            }
+        }
+        if !patched.is_object() {
+            return Err(Status::bad_request("the patch turns the object into something else"));
+        }
+        Ok(patched)
+    }
+}
+
+/// In a merge patch Kubernetes takes a null member for a removal even where a list is replaced as a whole (RFC 7386 keeps it).
+fn drop_listed_nulls(value: &mut Value, listed: bool) {
+    match value {
+        Value::Object(map) => {
+            if listed {
+                map.retain(|_, value| !value.is_null());
+            }
+            map.values_mut().for_each(|value| drop_listed_nulls(value, listed));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| drop_listed_nulls(value, true)),
+        _ => {}
+    }
+}

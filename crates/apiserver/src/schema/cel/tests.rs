@@ -1,0 +1,342 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::schema::{Cause, Structural, crd};
+
+/// A definition whose `spec` has this schema.
+fn definition(spec: Value) -> Value {
+    json!({
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+            }],
+        },
+    })
+}
+
+fn refused(spec: Value) -> Vec<String> {
+    let prefix = "spec.versions[0].schema.openAPIV3Schema.properties[spec]";
+    let texts = crd::check(&definition(spec), None).into_iter().map(|cause| cause.to_string().replace(prefix, "…"));
+    texts.collect()
+}
+
+fn thing(spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}, "spec": spec})
+}
+
+fn parse(spec: Value) -> Structural {
+    assert_eq!(refused(spec.clone()), Vec::<String>::new());
+    Structural::parse(&json!({"type": "object", "properties": {"spec": spec}})).unwrap()
+}
+
+fn texts(causes: Vec<Cause>) -> Vec<String> {
+    causes.iter().map(ToString::to_string).collect()
+}
+
+fn integers(rules: Value) -> Value {
+    json!({
+        "type": "object",
+        "properties": {"least": {"type": "integer"}, "most": {"type": "integer"}, "name": {"type": "string"}},
+        "x-kubernetes-validations": rules,
+    })
+}
+
+#[test]
+fn rules_judge_new_objects_in_the_words_of_kubernetes() {
+    let cases: &[(Value, Value, &[&str])] = &[
+        (json!([{"rule": "self.least <= self.most"}]), json!({"least": 1, "most": 2}), &[]),
+        (
+            json!([{"rule": "self.least <= self.most"}]),
+            json!({"least": 3, "most": 2}),
+            &["spec: Invalid value: failed rule: self.least <= self.most"],
+        ),
+        (
+            json!([{"rule": "self.least <= self.most", "message": " least comes first ", "fieldPath": ".least"}]),
+            json!({"least": 3, "most": 2}),
+            &["spec.least: Invalid value: least comes first"],
+        ),
+        (
+            json!([{"rule": "self.least <= self.most", "messageExpression": "'not ' + string(self.least)"}]),
+            json!({"least": 3, "most": 2}),
+            &["spec: Invalid value: not 3"],
+        ),
+        (
+            json!([{"rule": "!has(self.name)", "reason": "FieldValueForbidden", "message": "no name here"}]),
+            json!({"name": "x"}),
+            &["spec: Forbidden: no name here"],
+        ),
+        (
+            json!([{"rule": "has(self.name)", "reason": "FieldValueRequired", "message": "a name", "fieldPath": ".name"}]),
+            json!({}),
+            &["spec.name: Required value: a name"],
+        ),
+        (json!([{"rule": "quantity('1Gi').isGreaterThan(quantity('500Mi'))"}]), json!({}), &[]),
+        (json!([{"rule": "self.name.matches('^a+$') || self.name.startsWith('b')"}]), json!({"name": "bc"}), &[]),
+        (
+            json!([{"rule": "self.name == 'x'"}]),
+            json!({}),
+            &["spec: Invalid value: \"object\": no such key: name evaluating rule: self.name == 'x'"],
+        ),
+        // Not before the types are right.
+        (
+            json!([{"rule": "self.least <= self.most"}]),
+            json!({"least": "x", "most": 2}),
+            &[
+                "spec.least: Invalid value: \"string\": spec.least in body must be of type integer: \"string\"",
+                "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; \
+                 correct the existing errors to complete validation",
+            ],
+        ),
+    ];
+    for (rules, spec, expected) in cases {
+        let found = texts(parse(integers(rules.clone())).validate(&thing(spec.clone())));
+        assert_eq!(found, *expected, "{rules} on {spec}");
+    }
+}
+
+#[test]
+fn rules_stand_anywhere_and_scalars_are_shown() {
+    let schema = parse(json!({
+        "type": "object",
+        "properties": {
+            "ports": {"type": "array", "items": {
+                "type": "object",
+                "properties": {"number": {"type": "integer", "x-kubernetes-validations": [{"rule": "self % 2 == 0"}]}},
+            }},
+            "sizes": {"type": "object", "additionalProperties": {
+                "type": "string", "x-kubernetes-validations": [{"rule": "isQuantity(self)", "message": "no quantity"}],
+            }},
+            "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [
+                {"rule": "self.all(a, self.exists_one(b, a == b))", "message": "all differ", "reason": "FieldValueDuplicate"},
+            ]},
+        },
+    }));
+    let spec = json!({"ports": [{"number": 2}, {"number": 3}], "sizes": {"a": "1Gi", "b.c": "x"}, "tags": ["a", "a"]});
+    let mut found = texts(schema.validate(&thing(spec)));
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "spec.ports[1].number: Invalid value: 3: failed rule: self % 2 == 0",
+            "spec.sizes[b.c]: Invalid value: \"x\": no quantity",
+            "spec.tags: Duplicate value",
+        ]
+    );
+}
+
+#[test]
+fn comparing_rules_judge_updates_and_old_mistakes_that_are_not_touched_stay() {
+    let schema = parse(json!({
+        "type": "object",
+        "properties": {
+            "fixed": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "is immutable"}]},
+            "small": {"type": "integer", "x-kubernetes-validations": [{"rule": "self < 10"}]},
+            "other": {"type": "string"},
+            "disks": {
+                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": {
+                    "type": "object", "required": ["name"],
+                    "properties": {"name": {"type": "string"}, "size": {"type": "integer"}},
+                    "x-kubernetes-validations": [{"rule": "self.size >= oldSelf.size", "message": "cannot shrink"}],
+                },
+            },
+        },
+    }));
+    let update = |new: Value, old: Value| texts(schema.validate_update(&thing(new), &thing(old)));
+    assert_eq!(texts(schema.validate(&thing(json!({"fixed": "a"})))), Vec::<String>::new());
+    assert_eq!(update(json!({"fixed": "a"}), json!({})), Vec::<String>::new(), "it was not there");
+    assert_eq!(
+        update(json!({"fixed": "b"}), json!({"fixed": "a"})),
+        ["spec.fixed: Invalid value: \"b\": is immutable"]
+    );
+    // A mistake from before the rule: kept as it is, but not made anew.
+    assert_eq!(update(json!({"small": 12, "other": "x"}), json!({"small": 12})), Vec::<String>::new());
+    assert_eq!(
+        update(json!({"small": 13}), json!({"small": 12})),
+        ["spec.small: Invalid value: 13: failed rule: self < 10"]
+    );
+    // Items are known by their keys, wherever they stand.
+    let old = json!({"disks": [{"name": "a", "size": 10}, {"name": "b", "size": 20}]});
+    let new = json!({"disks": [{"name": "b", "size": 15}, {"name": "a", "size": 11}, {"name": "c", "size": 1}]});
+    assert_eq!(update(new, old), ["spec.disks[0]: Invalid value: cannot shrink"]);
+}
+
+#[test]
+fn rules_that_cannot_be_evaluated_are_refused_with_the_definition() {
+    let rule = |rule: &str| integers(json!([{"rule": rule}]));
+    let with = |more: Value| integers(json!([more]));
+    let cases: &[(Value, &str)] = &[
+        (rule(""), "…[0].rule: Required value: rule is not specified"),
+        (rule("self.least <"), "compilation failed"),
+        (rule("object.spec.x == 1"), "undeclared reference to 'object'"),
+        (rule("self.least.fly()"), "the function or macro 'fly' is not supported"),
+        (rule("[1].sortBy(x, x) == [1]"), "'sortBy' is not supported"),
+        (rule("cel.bind(x, self.least, x > 1)"), "'cel.bind' is not supported"),
+        (rule("lists.range(1000000000).size() > 1"), "'lists.range' is not supported"),
+        (rule("self.?name.orValue('x') == 'x'"), "unsupported syntax '.?'"),
+        (rule("type(self.least) == int"), "'type' is not supported"),
+        (rule("self.least == 1\n|| true"), "message must be specified if rule contains line breaks"),
+        (with(json!({"rule": "true", "message": "a\nb"})), "must not contain line breaks"),
+        (with(json!({"rule": "true", "reason": "Whatever"})), "Unsupported value: \"Whatever\""),
+        (with(json!({"rule": "true", "messageExpression": "nope"})), "undeclared reference to 'nope'"),
+        (
+            with(json!({"rule": "oldSelf == self", "optionalOldSelf": true})),
+            "optionalOldSelf: Forbidden: not supported yet",
+        ),
+        (
+            json!({"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}),
+            "oldSelf cannot be used on the uncorrelatable portion of the schema within",
+        ),
+    ];
+    for (spec, expected) in cases {
+        let found = refused(spec.clone());
+        let expected = expected.replace('…', &format!("….{}", super::RULES));
+        assert!(found.iter().any(|text| text.contains(&expected)), "{spec}: {found:?}");
+    }
+    // And these can.
+    for fine in [
+        "self.all(k, k.size() < 3)",
+        "size(self.name) < 5 && self.name.lowerAscii() == self.name",
+        "sets.contains(['a'], [self.name]) || math.greatest(1, 2) == 2",
+        "duration('1h') > duration('1m') && timestamp('2024-01-01T00:00:00Z').getFullYear() == 2024",
+        "[1, 2].map(x, x * 2).exists(y, y in [4]) ? true : false",
+        "!format.dns1123Label().validate(self.name).hasValue()",
+        "isURL(self.name) || url('https://x').getHost() == 'x' || ip('1.1.1.1').family() == 4",
+    ] {
+        assert_eq!(refused(rule(fine)), Vec::<String>::new(), "{fine}");
+    }
+}
+
+#[test]
+fn rules_that_would_take_too_long_end_with_the_budget() {
+    let schema = parse(json!({
+        "type": "array", "items": {"type": "integer"},
+        "x-kubernetes-validations": [{"rule": "self.all(a, self.all(b, self.all(c, a + b + c >= 0)))"}],
+    }));
+    let list = |n: i64| thing((0..n).collect::<Vec<_>>().into());
+    assert_eq!(texts(schema.validate(&list(20))), Vec::<String>::new());
+    let found = texts(schema.validate(&list(1000)));
+    assert!(found[0].contains("running out of cost budget"), "{found:?}");
+}
+
+/// Pieces of which rules, and texts that nearly are rules, are made.
+fn piece() -> impl Strategy<Value = String> {
+    let words = [
+        "self",
+        "oldSelf",
+        ".least",
+        ".name",
+        "['name']",
+        "has(self.name)",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        " ",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "==",
+        "<",
+        "&&",
+        "||",
+        "!",
+        "? 1 : 2",
+        "in",
+        "1",
+        "-9223372036854775808",
+        "9223372036854775807",
+        "0",
+        "1.5e308",
+        "'a'",
+        "\"\\u00e9\"",
+        "b'x'",
+        "null",
+        "true",
+        ".size()",
+        ".all(x, x == 1)",
+        ".map(x, x)",
+        ".exists(k, true)",
+        "duration('9999999h')",
+        "timestamp('9999-12-31T23:59:59Z')",
+        ".substring(5)",
+        ".split('')",
+        ".format([1])",
+        "quantity('1Gi')",
+        ".matches('(')",
+        "math.abs(",
+        "int(",
+        "string(",
+        ".",
+        "?",
+        "\u{1f600}",
+        "//",
+        "\n",
+        "r'",
+        "\"\"\"",
+    ];
+    prop_oneof![9 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// A definition's author writes the rule, a user the object: neither may end the process.
+    #[test]
+    fn no_text_and_no_object_ends_the_process(pieces in prop::collection::vec(piece(), 0..12), least in any::<i64>(), name in ".{0,8}") {
+        let rules = integers(json!([{"rule": pieces.concat(), "message": "m"}]));
+        if refused(rules.clone()).is_empty() {
+            let schema = Structural::parse(&json!({"type": "object", "properties": {"spec": rules}})).unwrap();
+            let new = thing(json!({"least": least, "name": name}));
+            schema.validate(&new);
+            schema.validate_update(&new, &thing(json!({"least": 0})));
+        }
+    }
+}
+
+#[test]
+fn rules_that_nest_without_end_are_refused() {
+    for (begin, again) in [
+        ("self", ".a"),
+        ("1", "+1"),
+        ("", "("),
+        ("", "!"),
+        ("", "-"),
+        ("", "["),
+        ("true", "&&true"),
+        ("true", "?true:true"),
+        ("self", "[0]"),
+    ] {
+        let rule = format!("{begin}{}", again.repeat(100_000));
+        assert!(!refused(integers(json!([{"rule": rule}]))).is_empty(), "{begin}{again}…");
+    }
+}
+
+#[test]
+fn rules_at_the_limits_are_compiled_and_evaluated() {
+    let chain = |begin: &str, again: &str, n: usize| integers(json!([{"rule": format!("{begin}{}", again.repeat(n))}]));
+    let brackets = format!("{}true{}", "(".repeat(40), ")".repeat(40));
+    let rules = [
+        chain("self", ".a", 990),
+        chain("1", "+1", 990),
+        chain("true", "&&true", 490),
+        chain("self", "[0]", 90),
+        chain("true", "?true:true", 90),
+        integers(json!([{"rule": brackets}])),
+    ];
+    for rule in rules {
+        if refused(rule.clone()).is_empty() {
+            let schema = Structural::parse(&json!({"type": "object", "properties": {"spec": rule}})).unwrap();
+            schema.validate(&thing(json!({"least": 1})));
+        }
+    }
+}

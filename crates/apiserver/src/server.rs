@@ -1,0 +1,247 @@
+//! Putting the server together, and its front door.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use fv_runtime::rest::Measured;
+use serde_json::Value;
+use tower::{Layer as _, ServiceExt as _};
+
+use crate::admission::{Admission, AdmitAll};
+use crate::handlers;
+use crate::identity::UserInfo;
+use crate::kinds;
+use crate::pod_logs::{NoPodLogs, PodLogs};
+use crate::registry::{AggregatedGroup, AggregatedResource, Registry};
+use crate::status::Status;
+use crate::store::Store;
+
+/// An API group served by another component, under `/apis/<group>/<version>`.
+#[derive(Debug, Clone)]
+pub struct AggregatedApi {
+    /// Group name.
+    pub group: String,
+    /// Versions (preferred first), each with the resources discovery lists.
+    pub versions: Vec<(String, Vec<AggregatedResource>)>,
+    /// Gets the requests with their full path and the `UserInfo` extension.
+    pub router: Router,
+}
+
+/// A path outside the API groups that another component serves to whoever is authenticated.
+#[derive(Debug, Clone)]
+pub(crate) struct OtherPath {
+    pub(crate) path: &'static str,
+    pub(crate) router: Router,
+}
+
+/// What `/version` says.
+#[derive(Debug, Clone)]
+pub struct VersionInfo {
+    /// Major version.
+    pub major: String,
+    /// Minor version.
+    pub minor: String,
+    /// `v1.35.4`
+    pub git_version: String,
+}
+
+impl Default for VersionInfo {
+    fn default() -> Self {
+        VersionInfo { major: "1".into(), minor: "35".into(), git_version: "v1.35.4".into() }
+    }
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A definition handed in by the embedder is not accepted.
+    #[error("install CustomResourceDefinition {name}: {status}")]
+    Crd {
+        /// Its name.
+        name: String,
+        /// The refusal.
+        status: Box<Status>,
+    },
+    /// A namespace or priority class every cluster has cannot be made.
+    #[error("create {resource}/{name}: {status}")]
+    Standard {
+        /// Plural name of the resource.
+        resource: String,
+        /// Its name.
+        name: String,
+        /// The refusal.
+        status: Box<Status>,
+    },
+    /// A stored definition cannot be served.
+    #[error("serve stored CustomResourceDefinition {name}: {reason}")]
+    Stored {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The host that requests of in-process clients are counted under.
+const IN_PROCESS: &str = "in-process";
+
+/// Collects the parts of a server.
+pub struct ApiServerBuilder {
+    store: Store,
+    admission: Arc<dyn Admission>,
+    crds: Vec<Value>,
+    pod_logs: Arc<dyn PodLogs>,
+    aggregated: Vec<AggregatedApi>,
+    others: Vec<OtherPath>,
+    version: VersionInfo,
+}
+
+impl ApiServerBuilder {
+    /// A server over a store.
+    pub fn new(store: Store) -> Self {
+        ApiServerBuilder {
+            store,
+            admission: Arc::new(AdmitAll),
+            crds: Vec::new(),
+            pod_logs: Arc::new(NoPodLogs),
+            aggregated: Vec::new(),
+            others: Vec::new(),
+            version: VersionInfo::default(),
+        }
+    }
+
+    /// Decides about writes.
+    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.admission = admission;
+        self
+    }
+
+    /// A CustomResourceDefinition (as JSON) which is created, or brought up to date, at the start.
+    pub fn crd(mut self, definition: Value) -> Self {
+        self.crds.push(definition);
+        self
+    }
+
+    /// Where `pods/log` comes from.
+    pub fn pod_logs(mut self, pod_logs: Arc<dyn PodLogs>) -> Self {
+        self.pod_logs = pod_logs;
+        self
+    }
+
+    /// Mounts another component's API group.
+    pub fn aggregate(mut self, api: AggregatedApi) -> Self {
+        self.aggregated.push(api);
+        self
+    }
+
+    /// Has requests for `path`, from whoever is authenticated, answered by `router`.
+    pub fn path(mut self, path: &'static str, router: Router) -> Self {
+        self.others.push(OtherPath { path, router });
+        self
+    }
+
+    /// What `/version` says.
+    pub fn version(mut self, version: VersionInfo) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Makes the standard namespaces, installs the definitions and returns the server.
+    pub async fn build(self) -> Result<ApiServer, StartError> {
+        let groups = self
+            .aggregated
+            .iter()
+            .map(|api| AggregatedGroup { group: api.group.clone(), versions: api.versions.clone() })
+            .collect();
+        let core = Arc::new(Core {
+            store: self.store,
+            registry: Registry::new(groups),
+            admission: self.admission,
+            pod_logs: self.pod_logs,
+            aggregated: self.aggregated,
+            others: self.others,
+            version: self.version,
+            definitions: tokio::sync::Mutex::new(()),
+            event_sweep: kinds::Sweep::default(),
+        });
+        kinds::bootstrap::standard(&core).await?;
+        kinds::bootstrap::definitions(&core, self.crds).await?;
+        Ok(ApiServer { core })
+    }
+}
+
+impl std::fmt::Debug for ApiServerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServerBuilder").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// Everything handlers share.
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) pod_logs: Arc<dyn PodLogs>,
+    pub(crate) aggregated: Vec<AggregatedApi>,
+    pub(crate) others: Vec<OtherPath>,
+    pub(crate) version: VersionInfo,
+    /// Held while the registry is brought in line with the stored definitions.
+    pub(crate) definitions: tokio::sync::Mutex<()>,
+    pub(crate) event_sweep: kinds::Sweep,
+}
+
+/// The server; clones share it.
+#[derive(Clone)]
+pub struct ApiServer {
+    core: Arc<Core>,
+}
+
+impl ApiServer {
+    /// The service: every request must carry a [`UserInfo`] extension.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(serve).with_state(self.core.clone())
+    }
+
+    /// A client in process, without a socket, acting as this user.
+    pub fn client_as(&self, user: UserInfo) -> kube::Client {
+        self.client_in("default", user)
+    }
+
+    /// As [`client_as`](Self::client_as), with another default namespace.
+    pub fn client_in(&self, namespace: &str, user: UserInfo) -> kube::Client {
+        // The name by which the client owns what it writes.
+        let agent = http::HeaderValue::from_str(&user.username).ok();
+        let service = axum::Extension(user).layer(self.router());
+        let service = Measured { host: IN_PROCESS.to_owned() }.layer(service);
+        let service = service.map_request(move |mut request: http::Request<kube::client::Body>| {
+            if let (Some(agent), None) = (&agent, request.headers().get(http::header::USER_AGENT)) {
+                request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
+            }
+            request.map(Body::new)
+        });
+        kube::Client::new(service, namespace)
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Store {
+        &self.core.store
+    }
+
+    /// What is served.
+    pub fn registry(&self) -> &Registry {
+        &self.core.registry
+    }
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("store", &self.core.store).finish_non_exhaustive()
+    }
+}
+
+async fn serve(State(core): State<Arc<Core>>, request: Request) -> Response {
+    handlers::serve(core, request).await
+}

@@ -1,0 +1,167 @@
+//! CustomResourceDefinitions.
+
+use fv_apiserver::{ApiServerBuilder, Store};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array().unwrap();
+    &conditions.iter().find(|c| c["type"] == kind).unwrap()["status"]
+}
+
+#[tokio::test]
+async fn definition_is_served_at_once_and_its_removal_takes_the_objects() {
+    let server = ApiServerBuilder::new(Store::memory()).build().await.unwrap();
+    get(&server, WIDGETS).await.finds_no_path();
+    let made = post(&server, CRDS, &widgets()).await.ok();
+    assert_eq!(condition(&made, "Established"), "True");
+    assert_eq!(condition(&made, "NamesAccepted"), "True");
+    assert_eq!(made["status"]["storedVersions"], json!(["v1"]));
+    post(&server, WIDGETS, &widget("a", 1)).await.ok();
+    let mut held = widget("held", 1);
+    held["metadata"]["finalizers"] = json!(["x.io/f"]);
+    post(&server, WIDGETS, &held).await.ok();
+
+    let path = format!("{CRDS}/widgets.test.dev");
+    let marked = delete(&server, &path, &Value::Null).await.ok();
+    assert!(marked["metadata"]["deletionTimestamp"].is_string());
+    get(&server, &format!("{WIDGETS}/a")).await.fails(404, "NotFound");
+    post(&server, WIDGETS, &widget("b", 1)).await.fails(405, "MethodNotAllowed");
+    get(&server, &path).await.ok();
+    merge(&server, &format!("{WIDGETS}/held"), &json!({"metadata": {"finalizers": null}})).await.ok();
+    get(&server, &path).await.fails(404, "NotFound");
+    get(&server, WIDGETS).await.finds_no_path();
+}
+
+#[tokio::test]
+async fn rules_hold_for_every_way_of_writing_and_follow_the_definition() {
+    let server = server().await;
+    let path = format!("{CRDS}/widgets.test.dev");
+    let with_rules = |definition: &mut Value, rules: Value| {
+        for version in definition["spec"]["versions"].as_array_mut().unwrap() {
+            version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = rules.clone();
+        }
+    };
+    post(&server, WIDGETS, &widget("old", 1)).await.ok();
+    let mut definition = get(&server, &path).await.ok();
+    with_rules(
+        &mut definition,
+        json!([{"rule": "!has(self.status) || !has(self.status.phase) || self.status.phase != 'Bad'", "message": "no bad phase"},
+               {"rule": "self.spec.size > 1 || self.metadata.name == 'one'", "message": "too small"}]),
+    );
+    put(&server, &path, &definition).await.ok();
+
+    let refused = post(&server, WIDGETS, &widget("b", 1)).await.fails(422, "Invalid");
+    assert!(refused.ends_with("Invalid value: too small"), "{refused}");
+    post(&server, WIDGETS, &widget("one", 1)).await.ok();
+    post(&server, WIDGETS, &widget("b", 2)).await.ok();
+    merge(&server, &format!("{WIDGETS}/b"), &json!({"spec": {"size": 1}})).await.fails(422, "Invalid");
+    merge(&server, &format!("{WIDGETS}/b/status"), &json!({"status": {"phase": "Bad"}})).await.fails(422, "Invalid");
+    merge(&server, &format!("{WIDGETS}/b/status"), &json!({"status": {"phase": "Good"}})).await.ok();
+    // The rule is about the whole object, so the older one may not be touched before it is mended.
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    merge(&server, &format!("{WIDGETS}/old"), &labels).await.fails(422, "Invalid");
+
+    with_rules(&mut definition, Value::Null);
+    definition["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    definition["metadata"]["resourceVersion"] = get(&server, &path).await.ok()["metadata"]["resourceVersion"].clone();
+    put(&server, &path, &definition).await.ok();
+    merge(&server, &format!("{WIDGETS}/old"), &labels).await.ok();
+}
+
+#[tokio::test]
+async fn versions_share_one_storage() {
+    let server = server().await;
+    post(&server, WIDGETS, &widget("a", 3)).await.ok();
+    let old = "/apis/test.dev/v1alpha1/namespaces/default/widgets";
+    let answer = get(&server, &format!("{old}/a")).await;
+    assert_eq!(answer.warnings, ["299 - \"test.dev/v1alpha1 Widget is deprecated; use test.dev/v1 Widget\""]);
+    let object = answer.ok();
+    assert_eq!((&object["apiVersion"], &object["spec"]["size"]), (&json!("test.dev/v1alpha1"), &json!(3)));
+    merge(&server, &format!("{old}/a"), &json!({"spec": {"size": 4}})).await.ok();
+    let object = get(&server, &format!("{WIDGETS}/a")).await.ok();
+    assert_eq!((&object["apiVersion"], &object["spec"]["size"]), (&json!("test.dev/v1"), &json!(4)));
+    let list = get(&server, old).await.ok();
+    assert_eq!((&list["kind"], &list["items"][0]["apiVersion"]), (&json!("WidgetList"), &json!("test.dev/v1alpha1")));
+}
+
+#[tokio::test]
+async fn updated_definition_is_served_anew() {
+    let server = server().await;
+    let path = format!("{CRDS}/widgets.test.dev");
+    let mut definition = get(&server, &path).await.ok();
+    definition["spec"]["versions"][1]["served"] = json!(false);
+    put(&server, &path, &definition).await.ok();
+    get(&server, "/apis/test.dev/v1alpha1/namespaces/default/widgets").await.finds_no_path();
+    get(&server, WIDGETS).await.ok();
+}
+
+#[tokio::test]
+async fn broken_or_clashing_definitions_are_not_served() {
+    let server = server().await;
+    let mut wrong = gadgets();
+    wrong["metadata"]["name"] = json!("other.test.dev");
+    post(&server, CRDS, &wrong).await.fails(422, "Invalid");
+    let mut clash = gadgets();
+    clash["metadata"]["name"] = json!("others.test.dev");
+    clash["spec"]["names"]["plural"] = json!("others");
+    clash["spec"]["names"]["singular"] = json!("other");
+    let made = post(&server, CRDS, &clash).await.ok();
+    assert_eq!(condition(&made, "NamesAccepted"), "False");
+    get(&server, "/apis/test.dev/v1/others").await.finds_no_path();
+}
+
+#[tokio::test]
+async fn definitions_and_objects_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let revision = {
+        let store = Store::open(dir.path()).unwrap();
+        let server = ApiServerBuilder::new(store).crd(widgets()).build().await.unwrap();
+        post(&server, WIDGETS, &widget("a", 3)).await.ok();
+        server.store().revision()
+    };
+    // Without handing the definition in again.
+    let server = ApiServerBuilder::new(Store::open(dir.path()).unwrap()).build().await.unwrap();
+    assert_eq!(server.store().revision(), revision);
+    assert_eq!(get(&server, &format!("{WIDGETS}/a")).await.ok()["spec"]["size"], 3);
+    drop(server);
+    // With the same one: nothing is written.
+    let server = ApiServerBuilder::new(Store::open(dir.path()).unwrap()).crd(widgets()).build().await.unwrap();
+    assert_eq!(server.store().revision(), revision);
+}
+
+#[tokio::test]
+async fn definition_is_served_even_if_its_creator_hangs_up() {
+    let server = ApiServerBuilder::new(Store::memory()).build().await.unwrap();
+    let definition = widgets();
+    let mut request = Box::pin(post(&server, CRDS, &definition));
+    assert!(futures::poll!(&mut request).is_pending());
+    drop(request);
+    let served = async {
+        while !get(&server, WIDGETS).await.code.is_success() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), served).await.unwrap();
+}
+
+#[tokio::test]
+async fn schemas_of_embedded_objects_say_what_every_object_has() {
+    let server = server().await;
+    let mut definition = gadgets();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({"type": "object", "properties": {
+        "template": {"type": "object", "x-kubernetes-embedded-resource": true, "required": ["kind"],
+            "properties": {"spec": {"type": "string"}}}}});
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gadgets.test.dev";
+    definition["metadata"]["resourceVersion"] = get(&server, path).await.ok()["metadata"]["resourceVersion"].clone();
+    put(&server, path, &definition).await.ok();
+    let document = get(&server, "/openapi/v3/apis/test.dev/v1").await.ok();
+    let template = &document["components"]["schemas"]["dev.test.v1.Gadget"]["properties"]["template"];
+    assert_eq!(template["required"], json!(["kind", "apiVersion"]));
+    let names: Vec<&String> = template["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["apiVersion", "kind", "metadata", "spec"]);
+    assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
+}

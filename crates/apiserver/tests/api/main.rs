@@ -1,0 +1,19 @@
+//! The API server as its clients see it: kube-rs and raw requests against the in-process router.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+mod admission;
+mod apply;
+mod crds;
+mod crud;
+mod deletion;
+mod lists;
+mod owners;
+mod patches;
+mod pods;
+mod policy;
+mod requests;
+mod storage;
+mod watches;

@@ -1,0 +1,102 @@
+//! The facts.
+
+use std::collections::BTreeMap;
+
+use fv_api::config::CertificateRotation;
+use fv_api::{KubeVirt, KubeVirtStatus};
+use fv_render::install::{MANAGED_BY, MANAGER, OWNER, Object, ObjectId, is_config_of};
+use serde_json::Value;
+
+use super::certificates::Authority;
+use super::objects::Live;
+
+/// What the resource asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Everything to install but the certificates' objects.
+    pub objects: Vec<Object>,
+    pub identifier: String,
+    /// JSON of what the installation is made of.
+    pub config: String,
+    pub registry: String,
+    pub version: String,
+    pub rotation: CertificateRotation,
+}
+
+/// A machine of a user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Workload {
+    /// `VirtualMachine` or `VirtualMachineInstance`.
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub is_leaving: bool,
+}
+
+/// The world as the operator last saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    pub kubevirt: KubeVirt,
+    /// Names (`namespace/name`) of other KubeVirt resources that were there before this one.
+    pub elders: Vec<String>,
+    /// Namespace of the operator: whose label is ours.
+    pub namespace: String,
+    /// Version of the operator's program.
+    pub operator_version: String,
+    /// Go's name of the architecture of the cluster's machines.
+    pub architecture: String,
+    /// What is to be installed; the error is what is wrong with the resource.
+    pub target: Result<Target, String>,
+    /// Objects with label [`MANAGED_BY`] of an operator or under a name where ours would be.
+    pub live: BTreeMap<ObjectId, Live>,
+    /// Generations of objects as this process wrote them, where the status does not say yet.
+    pub written: BTreeMap<ObjectId, i64>,
+    /// What is known of the certificates.
+    pub authority: Authority,
+    pub workloads: Vec<Workload>,
+    /// The failure of the last attempt to act.
+    pub failure: Option<String>,
+}
+
+impl Observed {
+    pub(super) fn status(&self) -> KubeVirtStatus {
+        self.kubevirt.status.clone().unwrap_or_default()
+    }
+
+    pub(super) fn is_deleting(&self) -> bool {
+        self.kubevirt.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether another operator follows the resource: then it is that one's, with its status and its finalizer.
+    pub fn is_anothers(&self) -> bool {
+        let config = self.status().target_deployment_config.unwrap_or_default();
+        !config.is_empty() && !is_config_of(&config, &self.namespace)
+    }
+
+    /// Whether an object is ours to write.
+    pub(super) fn owns(&self, live: &Live) -> bool {
+        label(&live.value, OWNER) == Some(&self.namespace)
+    }
+
+    /// Objects of another installation, and objects of others under names that ours would have.
+    pub(super) fn foreign(&self) -> Vec<String> {
+        let wanted = |id: &ObjectId| {
+            let objects = self.target.as_ref().map(|target| target.objects.as_slice()).unwrap_or_default();
+            objects.iter().any(|object| object.id() == *id) || super::certificates::is_ours(id, &self.namespace)
+        };
+        let foreign = self.live.iter().filter(|(_, live)| !self.owns(live));
+        let found = foreign.filter(|(id, live)| wanted(id) || label(&live.value, MANAGED_BY) == Some(MANAGER));
+        found.map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// Our objects.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (&ObjectId, &Live)> {
+        self.live.iter().filter(|(_, live)| self.owns(live))
+    }
+}
+
+fn label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value["metadata"]["labels"][key].as_str()
+}

@@ -1,0 +1,103 @@
+//! `spec.customizeComponents`: what owners change in the rendered objects.
+
+use std::collections::BTreeMap;
+
+use fv_api::{CustomizeComponentsPatch, KubeVirt};
+use serde_json::{Value, json};
+
+use super::object::Object;
+
+/// A patch that cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum CustomizeError {
+    #[error("spec.customizeComponents.patches[{index}]: there is no {kind} {name}")]
+    NoTarget { index: usize, kind: String, name: String },
+    #[error("spec.customizeComponents.patches[{index}].patch is not JSON of a {type_} patch")]
+    Text {
+        index: usize,
+        type_: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("spec.customizeComponents.patches[{index}] does not fit {kind} {name}")]
+    Apply {
+        index: usize,
+        kind: String,
+        name: String,
+        #[source]
+        source: json_patch::PatchError,
+    },
+    #[error("spec.customizeComponents.patches[{index}].type {type_:?}: use json or merge")]
+    Type { index: usize, type_: String },
+}
+
+/// Applies flags, then patches in their order.
+pub(super) fn apply(kubevirt: &KubeVirt, objects: &mut [Object]) -> Result<(), CustomizeError> {
+    let Some(customize) = &kubevirt.spec.customize_components else { return Ok(()) };
+    if let Some(flags) = &customize.flags {
+        for (name, wanted) in
+            [("virt-api", &flags.api), ("virt-controller", &flags.controller), ("virt-handler", &flags.handler)]
+        {
+            let workload = objects
+                .iter_mut()
+                .find(|object| object.value["metadata"]["name"] == name && is_workload(&object.value));
+            if let (Some(object), false) = (workload, wanted.is_empty()) {
+                add_flags(&mut object.value["spec"]["template"]["spec"]["containers"][0], wanted);
+            }
+        }
+    }
+    for (index, patch) in customize.patches.iter().enumerate() {
+        let target = objects.iter_mut().find(|object| is_target(&object.value, patch)).ok_or_else(|| {
+            CustomizeError::NoTarget { index, kind: patch.resource_type.clone(), name: patch.resource_name.clone() }
+        })?;
+        patch_object(&mut target.value, patch, index)?;
+    }
+    Ok(())
+}
+
+fn is_workload(value: &Value) -> bool {
+    value["kind"] == "Deployment" || value["kind"] == "DaemonSet"
+}
+
+fn is_target(value: &Value, patch: &CustomizeComponentsPatch) -> bool {
+    let kind = value["kind"].as_str().unwrap_or_default();
+    kind.eq_ignore_ascii_case(&patch.resource_type) && value["metadata"]["name"] == patch.resource_name.as_str()
+}
+
+/// Flags take the place of ours of the same name; a flag without value stands alone.
+fn add_flags(container: &mut Value, wanted: &BTreeMap<String, String>) {
+    let mut ours: Vec<Value> = container["args"].as_array().cloned().unwrap_or_default();
+    for (name, value) in wanted {
+        let flag = if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") };
+        if let Some(at) = ours.iter().position(|arg| arg == &json!(flag)) {
+            let has_value = ours.get(at + 1).and_then(Value::as_str).is_some_and(|next| !next.starts_with('-'));
+            ours.drain(at..at + 1 + usize::from(has_value));
+        }
+        ours.push(json!(flag));
+        if !value.is_empty() {
+            ours.push(json!(value));
+        }
+    }
+    container["args"] = Value::Array(ours);
+}
+
+fn patch_object(value: &mut Value, patch: &CustomizeComponentsPatch, index: usize) -> Result<(), CustomizeError> {
+    let text = |source| CustomizeError::Text { index, type_: patch.type_.clone(), source };
+    match patch.type_.as_str() {
+        "json" => {
+            let operations: json_patch::Patch = serde_json::from_str(&patch.patch).map_err(text)?;
+            json_patch::patch(value, &operations).map_err(|source| CustomizeError::Apply {
+                index,
+                kind: patch.resource_type.clone(),
+                name: patch.resource_name.clone(),
+                source,
+            })
+        }
+        "merge" => {
+            let wanted: Value = serde_json::from_str(&patch.patch).map_err(text)?;
+            json_patch::merge(value, &wanted);
+            Ok(())
+        }
+        _ => Err(CustomizeError::Type { index, type_: patch.type_.clone() }),
+    }
+}

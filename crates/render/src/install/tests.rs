@@ -1,0 +1,281 @@
+use fv_api::KubeVirt;
+use k8s_openapi::api::admissionregistration::v1 as admission;
+use k8s_openapi::api::{apps, core, policy as budgets, rbac, scheduling};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn kubevirt(spec: Value) -> KubeVirt {
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+        "metadata": {"name": "kubevirt", "namespace": "kubevirt", "generation": 3}, "spec": spec
+    }))
+    .unwrap()
+}
+
+fn source() -> ImageSource {
+    ImageSource::of_operator_image("quay.io/ferrovirt/virt-operator:v0.1.0", "v0.1.0").unwrap()
+}
+
+fn try_objects(spec: Value) -> Result<Vec<Object>, RenderError> {
+    let kubevirt = kubevirt(spec);
+    let images = source().resolve(&kubevirt.spec);
+    Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "PEM" }.objects()
+}
+
+fn objects(spec: Value) -> Vec<Object> {
+    try_objects(spec).unwrap()
+}
+
+fn named<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Value {
+    let is = |object: &&Object| object.value["kind"] == kind && object.value["metadata"]["name"] == name;
+    &objects.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}")).value
+}
+
+/// The objects without the definitions, which have golden files of their own.
+fn without_definitions(objects: Vec<Value>) -> Vec<Value> {
+    objects.into_iter().filter(|value| value["kind"] != "CustomResourceDefinition").collect()
+}
+
+#[test]
+fn the_default_installation_is_as_reviewed() {
+    let values = objects(json!({})).into_iter().map(|object| object.value).collect();
+    insta::assert_yaml_snapshot!("default", without_definitions(values));
+}
+
+#[test]
+fn the_operators_manifest_is_as_reviewed() {
+    let manifest = operator::manifest("kubevirt", &source(), "IfNotPresent").unwrap();
+    insta::assert_yaml_snapshot!("operator", without_definitions(manifest));
+}
+
+/// Reads a value as its type and writes it again: what differs is not a field of the type.
+fn typed<T: DeserializeOwned + Serialize>(value: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(value.clone()).unwrap()).unwrap()
+}
+
+#[test]
+fn every_field_is_one_that_the_api_knows() {
+    let mut values: Vec<Value> = objects(json!({})).into_iter().map(|object| object.value).collect();
+    values.extend(operator::manifest("kubevirt", &source(), "Always").unwrap());
+    values.push(certificates::secret("kubevirt", "x", "crt", "key").value);
+    values.push(certificates::bundle("kubevirt", "PEM").value);
+    for value in values {
+        let kind = value["kind"].as_str().unwrap();
+        let mut back = match kind {
+            "APIService" => typed::<APIService>(&value),
+            "ClusterRole" => typed::<rbac::v1::ClusterRole>(&value),
+            "ClusterRoleBinding" => typed::<rbac::v1::ClusterRoleBinding>(&value),
+            "ConfigMap" => typed::<core::v1::ConfigMap>(&value),
+            "CustomResourceDefinition" => continue,
+            "DaemonSet" => typed::<apps::v1::DaemonSet>(&value),
+            "Deployment" => typed::<apps::v1::Deployment>(&value),
+            "MutatingWebhookConfiguration" => typed::<admission::MutatingWebhookConfiguration>(&value),
+            "Namespace" => typed::<core::v1::Namespace>(&value),
+            "PodDisruptionBudget" => typed::<budgets::v1::PodDisruptionBudget>(&value),
+            "PriorityClass" => typed::<scheduling::v1::PriorityClass>(&value),
+            "Role" => typed::<rbac::v1::Role>(&value),
+            "RoleBinding" => typed::<rbac::v1::RoleBinding>(&value),
+            "Secret" => typed::<core::v1::Secret>(&value),
+            "Service" => typed::<core::v1::Service>(&value),
+            "ServiceAccount" => typed::<core::v1::ServiceAccount>(&value),
+            "ValidatingAdmissionPolicy" => typed::<admission::ValidatingAdmissionPolicy>(&value),
+            "ValidatingAdmissionPolicyBinding" => typed::<admission::ValidatingAdmissionPolicyBinding>(&value),
+            "ValidatingWebhookConfiguration" => typed::<admission::ValidatingWebhookConfiguration>(&value),
+            other => panic!("{other} has no type here"),
+        };
+        drop_nulls(&mut back);
+        assert_eq!(back, value);
+    }
+}
+
+#[test]
+fn every_object_is_marked_as_ours_and_named_once() {
+    let objects = objects(json!({"productName": "shop", "productVersion": "1"}));
+    let mut ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), objects.len());
+    for object in &objects {
+        let (labels, annotations) = (&object.value["metadata"]["labels"], &object.value["metadata"]["annotations"]);
+        assert_eq!((&labels[OWNER], &labels[MANAGED_BY]), (&json!("kubevirt"), &json!("virt-operator")));
+        assert_eq!(labels["app.kubernetes.io/part-of"], "shop");
+        assert_eq!(labels["app.kubernetes.io/version"], "1");
+        assert!(labels["kubevirt.io"].is_string());
+        assert_eq!(annotations[ANNOTATION_VERSION], "v0.1.0");
+        assert_eq!(annotations[ANNOTATION_REGISTRY], "quay.io/ferrovirt");
+        assert_eq!(annotations[ANNOTATION_GENERATION], "3");
+        assert_eq!(annotations[ANNOTATION_IDENTIFIER].as_str().unwrap().len(), 40);
+    }
+    let stages: Vec<Stage> = objects.iter().map(|object| object.stage).collect();
+    assert!(stages.is_sorted());
+}
+
+#[test]
+fn no_component_but_the_operator_may_read_secrets() {
+    for object in objects(json!({})) {
+        for rule in object.value["rules"].as_array().into_iter().flatten() {
+            let resources = rule["resources"].as_array().unwrap();
+            let reaches = |name: &str| resources.iter().any(|resource| resource == name || resource == "*");
+            assert!(!reaches("secrets") && !reaches("pods/exec"), "{}: {rule}", object.id());
+            let verbs = rule["verbs"].as_array().unwrap();
+            assert!(!verbs.contains(&json!("*")) && !rule["apiGroups"].as_array().unwrap().contains(&json!("*")));
+        }
+    }
+}
+
+#[test]
+fn an_operator_has_every_right_that_it_hands_out() {
+    let manifest = operator::manifest("kubevirt", &source(), "Always").unwrap();
+    for object in objects(json!({})) {
+        let kind = &object.value["kind"];
+        for rule in object.value["rules"].as_array().into_iter().flatten() {
+            let is_own = |v: &&Value| v["kind"] == *kind && v["metadata"]["name"] == "kubevirt-operator";
+            let own = manifest.iter().find(is_own).unwrap();
+            assert!(own["rules"].as_array().unwrap().contains(rule), "{}: {rule}", object.id());
+        }
+    }
+}
+
+#[test]
+fn webhooks_concern_our_own_kinds_and_pods_with_machines_only() {
+    let objects = objects(json!({}));
+    for (kind, name) in [
+        ("MutatingWebhookConfiguration", "virt-api-mutator"),
+        ("ValidatingWebhookConfiguration", "virt-api-validator"),
+        ("ValidatingWebhookConfiguration", "virt-operator-validator"),
+    ] {
+        for hook in named(&objects, kind, name)["webhooks"].as_array().unwrap() {
+            let is_ours = hook["rules"][0]["apiGroups"] == json!(["kubevirt.io"]);
+            let is_by_name =
+                hook["matchConditions"][0]["expression"] == "object.metadata.name.startsWith('virt-launcher')";
+            assert!(is_ours || is_by_name, "{hook}");
+            assert_eq!(hook["timeoutSeconds"], 10);
+        }
+    }
+}
+
+#[test]
+fn what_components_write_to_existing_instances_does_not_wait_for_virt_api() {
+    let objects = objects(json!({}));
+    for (kind, name) in
+        [("MutatingWebhookConfiguration", "virt-api-mutator"), ("ValidatingWebhookConfiguration", "virt-api-validator")]
+    {
+        for hook in named(&objects, kind, name)["webhooks"].as_array().unwrap() {
+            let rule = &hook["rules"][0];
+            let is_asked = rule["resources"] == json!(["virtualmachineinstances"])
+                && rule["operations"].as_array().unwrap().contains(&json!("UPDATE"));
+            let exempts =
+                hook["matchConditions"].to_string().contains("system:serviceaccount:kubevirt:kubevirt-handler");
+            assert_eq!(is_asked, exempts, "{hook}");
+        }
+    }
+}
+
+#[test]
+fn images_come_from_where_the_resource_says() {
+    let objects = objects(json!({"imageRegistry": "mirror:5000/x", "imageTag": "v2", "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "mirror"}]}));
+    for (kind, name) in [("Deployment", "virt-api"), ("Deployment", "virt-controller"), ("DaemonSet", "virt-handler")] {
+        let pod = &named(&objects, kind, name)["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"][0]["image"], format!("mirror:5000/x/{name}:v2"));
+        assert_eq!(pod["containers"][0]["imagePullPolicy"], "Always");
+        assert_eq!(pod["imagePullSecrets"], json!([{"name": "mirror"}]));
+    }
+    let args = &named(&objects, "Deployment", "virt-controller")["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert_eq!(*args, json!(["--launcher-image", "mirror:5000/x/virt-launcher:v2"]));
+}
+
+#[test]
+fn one_replica_needs_no_disruption_budget_and_three_keep_two() {
+    let one = objects(json!({"infra": {"replicas": 1}}));
+    assert_eq!(named(&one, "Deployment", "virt-api")["spec"]["replicas"], 1);
+    assert!(!one.iter().any(|object| object.value["kind"] == "PodDisruptionBudget"));
+    let three = objects(json!({"infra": {"replicas": 3}}));
+    assert_eq!(named(&three, "PodDisruptionBudget", "virt-controller-pdb")["spec"]["minAvailable"], 2);
+}
+
+#[test]
+fn placement_is_added_to_the_components_it_is_for() {
+    let toleration = json!({"key": "dedicated", "operator": "Exists"});
+    let objects = objects(json!({
+        "infra": {"nodePlacement": {"nodeSelector": {"role": "infra"}, "tolerations": [toleration]}},
+        "workloads": {"nodePlacement": {"nodeSelector": {"role": "vms"}}}
+    }));
+    let api = &named(&objects, "Deployment", "virt-api")["spec"]["template"]["spec"];
+    assert_eq!(api["nodeSelector"], json!({"role": "infra"}));
+    assert!(api["tolerations"].as_array().unwrap().contains(&toleration));
+    assert!(api["affinity"]["podAntiAffinity"].is_object());
+    let handler = &named(&objects, "DaemonSet", "virt-handler")["spec"]["template"]["spec"];
+    assert_eq!(handler["nodeSelector"], json!({"kubernetes.io/os": "linux", "role": "vms"}));
+}
+
+#[test]
+fn flags_replace_ours_and_patches_apply_in_order() {
+    let objects = objects(json!({"customizeComponents": {
+        "flags": {"controller": {"launcher-image": "mine:1", "v": "", "zone": "a"}},
+        "patches": [
+            {"resourceType": "deployment", "resourceName": "virt-api", "type": "merge",
+             "patch": "{\"metadata\": {\"labels\": {\"ferrovirt.io/installed-by\": \"nobody\"}}, \"spec\": {\"replicas\": 5}}"},
+            {"resourceType": "Deployment", "resourceName": "virt-api", "type": "json",
+             "patch": "[{\"op\": \"test\", \"path\": \"/spec/replicas\", \"value\": 5}, {\"op\": \"replace\", \"path\": \"/spec/replicas\", \"value\": 7}]"}
+        ]
+    }}));
+    let args = &named(&objects, "Deployment", "virt-controller")["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert_eq!(*args, json!(["--launcher-image", "mine:1", "-v", "--zone", "a"]));
+    let api = named(&objects, "Deployment", "virt-api");
+    assert_eq!(api["spec"]["replicas"], 7);
+    assert_eq!(api["metadata"]["labels"][OWNER], "kubevirt", "a patch cannot disown an object");
+}
+
+#[test]
+fn a_patch_that_cannot_be_applied_is_named() {
+    let patch = |name: &str, type_: &str, patch: &str| {
+        let patch = json!({"resourceType": "Deployment", "resourceName": name, "type": type_, "patch": patch});
+        try_objects(json!({"customizeComponents": {"patches": [patch]}})).unwrap_err().to_string()
+    };
+    assert_eq!(patch("nobody", "merge", "{}"), "spec.customizeComponents.patches[0]: there is no Deployment nobody");
+    assert_eq!(
+        patch("virt-api", "json", "[{\"op\": \"remove\", \"path\": \"/spec/nothing\"}]"),
+        "spec.customizeComponents.patches[0] does not fit Deployment virt-api"
+    );
+    assert_eq!(
+        patch("virt-api", "strategic", "{}"),
+        "spec.customizeComponents.patches[0].type \"strategic\": use json or merge"
+    );
+}
+
+#[test]
+fn view_lets_look_and_edit_does_not_migrate() {
+    let objects = objects(json!({}));
+    let rules = |name: &str| named(&objects, "ClusterRole", name)["rules"].to_string();
+    let view = rules("kubevirt.io:view");
+    for word in ["start", "console", "vnc", "portforward", "pause", "delete", "create"] {
+        assert!(!view.contains(word), "{word}");
+    }
+    assert!(rules("kubevirt.io:edit").contains("virtualmachines/start"));
+    for role in ["kubevirt.io:admin", "kubevirt.io:edit"] {
+        assert!(!rules(role).contains("virtualmachines/migrate"));
+    }
+    let label = "rbac.authorization.k8s.io/aggregate-to-view";
+    assert_eq!(named(&objects, "ClusterRole", "kubevirt.io:view")["metadata"]["labels"][label], "true");
+    let manual = self::objects(json!({"configuration": {"roleAggregationStrategy": "Manual"}}));
+    assert!(named(&manual, "ClusterRole", "kubevirt.io:view")["metadata"]["labels"].get(label).is_none());
+}
+
+#[test]
+fn the_identifier_follows_what_is_installed_and_not_the_settings_components_read() {
+    let id = |spec| {
+        let kubevirt = kubevirt(spec);
+        let images = source().resolve(&kubevirt.spec);
+        Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "" }.identifier().unwrap()
+    };
+    let plain = id(json!({}));
+    assert_eq!(plain, id(json!({"configuration": {"cpuModel": "Haswell"}})));
+    assert_ne!(plain, id(json!({"imageTag": "v2"})));
+    assert_ne!(plain, id(json!({"infra": {"replicas": 3}})));
+    assert_ne!(plain, id(json!({"configuration": {"roleAggregationStrategy": "Manual"}})));
+}

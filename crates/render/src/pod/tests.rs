@@ -1,0 +1,256 @@
+use super::*;
+use fv_api::config::Engine;
+use serde_json::{Value, json};
+
+fn vmi(value: Value) -> VirtualMachineInstance {
+    serde_json::from_value(value).expect("a VMI")
+}
+
+fn plain() -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {
+            "name": "demo", "namespace": "default", "uid": "6ad4b1b4-6f5c-4d1e-9f4e-0c1b5a3f9a11",
+            "labels": {"app": "web", "kubevirt.io/nodeName": "n1"},
+            "annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": "{}", "kubevirt.io/vm-generation": "3",
+                "team": "blue"
+            }
+        },
+        "spec": {
+            "architecture": "amd64",
+            "domain": {
+                "cpu": {"cores": 2, "sockets": 1, "threads": 1},
+                "memory": {"guest": "268435456"},
+                "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}],
+                            "interfaces": [{"name": "default", "masquerade": {}}]}
+            },
+            "networks": [{"name": "default", "pod": {}}],
+            "volumes": [{"name": "root", "containerDisk": {"image": "registry.example/demo:1", "imagePullSecret": "reg"}}]
+        }
+    })
+}
+
+fn render(value: Value) -> Pod {
+    launcher_pod(&vmi(value), &ClusterConfig::default(), &LauncherPodOptions::default())
+}
+
+fn requests(pod: &Pod) -> BTreeMap<String, String> {
+    let resources = pod.spec.as_ref().and_then(|spec| spec.containers[0].resources.clone()).expect("resources");
+    resources.requests.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()
+}
+
+#[test]
+fn plain_vmi_gives_the_golden_pod() {
+    insta::assert_json_snapshot!(render(plain()));
+}
+
+#[test]
+fn everything_a_user_may_set_on_the_pod_arrives_there() {
+    let mut value = plain();
+    let spec = value["spec"].as_object_mut().expect("object");
+    spec.insert("nodeSelector".into(), json!({"disk": "ssd"}));
+    spec.insert("tolerations".into(), json!([{"key": "gpu", "operator": "Exists"}]));
+    spec.insert(
+        "affinity".into(),
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}}),
+    );
+    spec.insert("hostname".into(), json!("web.example"));
+    spec.insert("subdomain".into(), json!("vms"));
+    spec.insert("priorityClassName".into(), json!("high"));
+    spec.insert("dnsPolicy".into(), json!("None"));
+    spec.insert("dnsConfig".into(), json!({"nameservers": ["192.0.2.1"]}));
+    spec.insert("terminationGracePeriodSeconds".into(), json!(0));
+    spec.insert("schedulerName".into(), json!("mine"));
+    spec.insert("readinessProbe".into(), json!({"httpGet": {"port": 80, "path": "/ready"}, "periodSeconds": 3}));
+    spec["domain"]["resources"] =
+        json!({"requests": {"cpu": "250m", "memory": "536870912"}, "limits": {"cpu": "2", "memory": "1073741824"}});
+    spec["volumes"]
+        .as_array_mut()
+        .expect("array")
+        .push(json!({"name": "scratch", "emptyDisk": {"capacity": "1073741824"}}));
+    let options = LauncherPodOptions { attempt: 1, pinned_node: Some("n1".into()), ..Default::default() };
+    let config = ClusterConfig { launcher_pull_policy: "Always".into(), ..ClusterConfig::default() };
+    insta::assert_json_snapshot!(launcher_pod(&vmi(value), &config, &options));
+}
+
+#[test]
+fn cpu_request_follows_the_allocation_ratio() {
+    for (cpu, ratio, expected) in [
+        (json!({"cores": 1}), 10, "100m"),
+        (json!({"cores": 2, "sockets": 2, "threads": 2}), 10, "800m"),
+        (json!({"cores": 1}), 3, "334m"),
+        (json!({"cores": 0, "sockets": 0}), 1, "1000m"),
+        (json!({"cores": 1}), 0, "1000m"),
+    ] {
+        let mut value = plain();
+        value["spec"]["domain"]["cpu"] = cpu.clone();
+        let config = ClusterConfig { cpu_allocation_ratio: ratio, ..ClusterConfig::default() };
+        let pod = launcher_pod(&vmi(value), &config, &LauncherPodOptions::default());
+        assert_eq!(requests(&pod)["cpu"], expected, "{cpu} / {ratio}");
+    }
+}
+
+#[test]
+fn overhead_stays_below_upstreams() {
+    const MIB: i128 = 1 << 20;
+    for (cores, guest, emulation) in
+        [(1, 64_i64 << 20, true), (1, 1 << 30, false), (4, 8 << 30, true), (16, 64 << 30, true)]
+    {
+        let mut value = plain();
+        value["spec"]["domain"]["cpu"]["cores"] = json!(cores);
+        value["spec"]["domain"]["memory"]["guest"] = json!(guest.to_string());
+        let config = ClusterConfig { use_emulation: emulation, ..ClusterConfig::default() };
+        let ours = resources::memory_overhead(&vmi(value).spec, &config);
+        let upstream = (240 + 8 * i128::from(cores) + 8 + 32) * MIB + i128::from(guest) / 512;
+        assert!(ours <= upstream, "{cores} cores: {ours} > {upstream}");
+        assert!(ours >= 65_000_000, "less than QEMU was measured to need");
+    }
+}
+
+#[test]
+fn memory_request_is_guest_by_overcommit_plus_overhead() {
+    let config = ClusterConfig { memory_overcommit: 200, ..ClusterConfig::default() };
+    let vmi = vmi(plain());
+    let pod = launcher_pod(&vmi, &config, &LauncherPodOptions::default());
+    let expected = (128_i128 << 20) + resources::memory_overhead(&vmi.spec, &config);
+    assert_eq!(requests(&pod)["memory"], format!("{}Ki", expected / 1024));
+}
+
+#[test]
+fn console_log_container_obeys_its_switches() {
+    let cases = [
+        (json!({}), false, true),
+        (json!({"logSerialConsole": false}), false, false),
+        (json!({}), true, false),
+        (json!({"logSerialConsole": true}), true, true),
+        (json!({"autoattachSerialConsole": false}), false, false),
+        (json!({"autoattachSerialConsole": false, "logSerialConsole": true}), false, false),
+    ];
+    for (devices, disabled, expected) in cases {
+        let mut value = plain();
+        value["spec"]["domain"]["devices"] = devices.clone();
+        let config = ClusterConfig { disable_serial_console_log: disabled, ..ClusterConfig::default() };
+        let pod = launcher_pod(&vmi(value), &config, &LauncherPodOptions::default());
+        let sidecars = pod.spec.and_then(|spec| spec.init_containers).unwrap_or_default();
+        assert_eq!(sidecars.len() == 1, expected, "{devices} disabled={disabled}");
+    }
+}
+
+#[test]
+fn replacement_keeps_the_users_alternatives_but_only_on_the_node() {
+    let mut value = plain();
+    value["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]},
+                              {"matchExpressions": [{"key": "b", "operator": "Exists"}]}]}}});
+    let options = LauncherPodOptions { attempt: 1, pinned_node: Some("n7".into()), ..Default::default() };
+    let pod = launcher_pod(&vmi(value), &ClusterConfig::default(), &options);
+    let affinity = serde_json::to_value(pod.spec.and_then(|spec| spec.affinity)).expect("json");
+    for term in 0..2 {
+        let term =
+            &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"][term];
+        assert_eq!(term["matchFields"], json!([{"key": "metadata.name", "operator": "In", "values": ["n7"]}]));
+    }
+}
+
+#[test]
+fn a_vmi_with_nothing_in_it_still_renders() {
+    let pod =
+        launcher_pod(&VirtualMachineInstance::default(), &ClusterConfig::default(), &LauncherPodOptions::default());
+    assert!(pod.metadata.name.is_some());
+}
+
+fn on_kubernetes() -> ClusterConfig {
+    ClusterConfig { engine: Engine::Kubernetes, ..ClusterConfig::default() }
+}
+
+#[test]
+fn kubelet_gets_container_disks_to_bring_along() {
+    let mut value = plain();
+    value["spec"]["volumes"].as_array_mut().expect("array").push(json!({"name": "extra", "containerDisk": {
+        "image": "registry.example/extra@sha256:00", "imagePullPolicy": "Always", "path": "/images/extra.raw"}}));
+    insta::assert_json_snapshot!(launcher_pod(&vmi(value), &on_kubernetes(), &LauncherPodOptions::default()));
+}
+
+#[test]
+fn container_names_of_volumes_are_dns_labels_and_differ() {
+    let long = "a".repeat(60);
+    let longer = format!("{long}b");
+    let names: Vec<String> = ["root", &long, &longer, "with.dot"].map(container_disk_container).to_vec();
+    assert_eq!(names[0], "volumeroot");
+    for name in &names {
+        assert!(
+            name.len() <= 63 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+            "{name}"
+        );
+    }
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+}
+
+#[test]
+fn guests_that_may_not_be_emulated_go_where_kvm_is() {
+    for (config, expected) in [
+        (on_kubernetes(), Some("true")),
+        (ClusterConfig { use_emulation: true, ..on_kubernetes() }, None),
+        (ClusterConfig::default(), None),
+    ] {
+        let pod = launcher_pod(&vmi(plain()), &config, &LauncherPodOptions::default());
+        assert!(requests(&pod).keys().all(|name| !name.contains('/')), "a kubelet's restart would end it");
+        let selector = pod.spec.and_then(|spec| spec.node_selector).unwrap_or_default();
+        assert_eq!(selector.get(labels::NODE_KVM).map(String::as_str), expected);
+    }
+}
+
+#[test]
+fn secrets_of_cloud_init_are_mounted_for_the_node_agent_once_each() {
+    let mut value = plain();
+    value["spec"]["volumes"] = json!([
+        {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "user"}, "networkDataSecretRef": {"name": "net"}}},
+        {"name": "drive", "cloudInitConfigDrive": {"secretRef": {"name": "user"}}},
+    ]);
+    let pod = launcher_pod(&vmi(value.clone()), &on_kubernetes(), &LauncherPodOptions::default());
+    let spec = pod.spec.expect("spec");
+    let secrets = |volume: &Volume| Some((volume.name.clone(), volume.secret.as_ref()?.secret_name.clone()?));
+    let mut found: Vec<_> = spec.volumes.iter().flatten().filter_map(secrets).collect();
+    let mounts: Vec<_> = spec.containers[0].volume_mounts.iter().flatten().map(|mount| mount.name.clone()).collect();
+    assert!(found.iter().all(|(name, _)| mounts.contains(name)), "{mounts:?}");
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    let expected = ["net", "user"].map(|secret| (secret_volume_name(secret), secret.to_owned()));
+    assert_eq!(found, expected);
+    // Embedded the node agent reads them itself.
+    assert_eq!(render(value).spec.and_then(|spec| spec.volumes).map(|volumes| volumes.len()), Some(1));
+}
+
+#[test]
+fn vmi_without_container_disks_carries_no_binary_about() {
+    let mut value = plain();
+    value["spec"]["volumes"] = json!([{"name": "root", "emptyDisk": {"capacity": "1048576"}}]);
+    let spec = launcher_pod(&vmi(value), &on_kubernetes(), &LauncherPodOptions::default()).spec.expect("spec");
+    assert_eq!((spec.containers.len(), spec.volumes.unwrap_or_default().len()), (1, 1));
+    assert_eq!(spec.init_containers.unwrap_or_default().len(), 1, "the console log");
+}
+
+#[test]
+fn volumes_are_mounted_for_the_node_agent() {
+    let mut value = plain();
+    value["spec"]["volumes"] = json!([
+        {"name": "settings", "configMap": {"name": "app", "optional": true, "volumeLabel": "settings"}},
+        {"name": "private", "secret": {"secretName": "keys"}},
+        {"name": "account", "serviceAccount": {"serviceAccountName": "robot"}},
+        {"name": "about", "downwardAPI": {"fields": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"name": "host", "hostDisk": {"path": "/srv/vms/web.img", "type": "Disk"}},
+        {"name": "files", "persistentVolumeClaim": {"claimName": "files"}},
+        {"name": "fixed", "persistentVolumeClaim": {"claimName": "fixed", "readOnly": true}},
+        {"name": "golden", "ephemeral": {"persistentVolumeClaim": {"claimName": "golden"}}},
+        {"name": "raw", "persistentVolumeClaim": {"claimName": "raw"}},
+    ]);
+    let options = LauncherPodOptions { block_volumes: BTreeSet::from(["raw".to_owned()]), ..Default::default() };
+    let spec = launcher_pod(&vmi(value), &ClusterConfig::default(), &options).spec.expect("spec");
+    assert_eq!(spec.automount_service_account_token, Some(false), "other containers get no token");
+    let compute = &spec.containers[0];
+    let (mounts, devices) = (&compute.volume_mounts, &compute.volume_devices);
+    insta::assert_json_snapshot!(
+        json!({"serviceAccountName": spec.service_account_name, "volumes": spec.volumes, "mounts": mounts, "devices": devices})
+    );
+}

@@ -1,0 +1,5 @@
+//! What the tests of several crates share. Nothing but tests depends on it, so it may panic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod certificates;

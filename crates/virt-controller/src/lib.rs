@@ -1,0 +1,258 @@
+//! virt-controller: turns VirtualMachines into VirtualMachineInstances and those into launcher pods, and keeps their status true.
+//!
+//! Watches VirtualMachine, VirtualMachineInstance, launcher pods and claims; writes to the API and nowhere else. It holds no state of
+//! its own: started anew, it goes on from what the API says.
+//!
+//! # Rights on a cluster
+//!
+//! | group | resource | verbs | for |
+//! |---|---|---|---|
+//! | `kubevirt.io` | virtualmachines | get, list, watch, patch | VMs; finalizers and run strategy |
+//! | `kubevirt.io` | virtualmachines/status | patch | |
+//! | `kubevirt.io` | virtualmachines/finalizers, virtualmachineinstances/finalizers | update | owner references that block deletion |
+//! | `kubevirt.io` | virtualmachineinstances | get, list, watch, create, patch, delete | VMIs (their status is part of them) |
+//! | | pods | list, watch, create, delete | launcher pods |
+//! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
+//! | | pods/status | patch | the readiness gate |
+//! | | events | create, get, patch | |
+//! | `kubevirt.io` | kubevirts | list, watch | settings |
+//! | `coordination.k8s.io` | leases, in our namespace | create (any name); get, update of `virt-controller` | which replica works |
+
+mod failures;
+mod metrics;
+pub mod program;
+mod project;
+mod vm;
+mod vmi;
+
+use std::sync::Arc;
+
+use fv_api::config::ClusterConfig;
+use fv_api::meta::labels;
+use fv_api::{VirtualMachine, VirtualMachineInstance};
+use fv_plan::vmi::{ClaimFacts, PodFacts, claims_of};
+use fv_plan::{ObjectKey, Plan};
+use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Client;
+use kube::runtime::watcher;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::failures::Failures;
+
+pub use metrics::Machines;
+
+/// Name under which events are recorded.
+const COMPONENT: &str = "virtualmachine-controller";
+
+/// What a caller may choose.
+#[derive(Clone)]
+pub struct Options {
+    /// Where decisions get the time from.
+    pub clock: Clock,
+    /// Objects of one kind looked at in parallel.
+    pub workers: usize,
+    /// Where what is known of machines is shown to scrapes.
+    pub machines: Machines,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Clock::System, workers: 4, machines: Machines::default() }
+    }
+}
+
+/// Why the controller ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A task of the controller panicked or was aborted.
+    #[error("a task of the controller ended unexpectedly")]
+    Task(#[source] JoinError),
+}
+
+/// Runs the controllers until `shutdown`. `client` must speak as [`fv_api::meta::users::VIRT_CONTROLLER`].
+pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationToken) -> Result<(), RunError> {
+    run_with(client, config, Options::default(), shutdown).await
+}
+
+/// [`run`] with `options`.
+pub async fn run_with(
+    client: Client,
+    config: ClusterConfig,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    fv_metrics::live::set(&fv_metrics::live::CONTROLLER_LEADING, true);
+    // One task that fails takes the others with it.
+    let stop = shutdown.child_token();
+    let (recorder, events_written) = Recorder::start(client.clone(), COMPONENT, options.clock);
+    let shared = Arc::new(Shared {
+        vms: Cache::default(),
+        vmis: Cache::default(),
+        pods: Cache::indexed(|pod: &PodFacts| pod.created_by.as_deref()),
+        claims: Cache::default(),
+        vm_queue: WorkQueue::named("virt-controller-vm"),
+        vmi_queue: WorkQueue::named("virt-controller-vmi"),
+        vm_failures: Failures::default(),
+        vmi_failures: Failures::default(),
+        executor: Executor::new(client.clone(), recorder.clone()),
+        config,
+        clock: options.clock,
+    });
+
+    let mut tasks = JoinSet::new();
+    spawn_reflectors(&mut tasks, &client, &shared, &stop);
+    {
+        let (shared, stop) = (shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            let caches = async {
+                shared.vms.synced().await;
+                shared.vmis.synced().await;
+                shared.pods.synced().await;
+                shared.claims.synced().await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = caches => {}
+            }
+            let _shown = options.machines.show(shared.vms.clone(), shared.vmis.clone(), shared.pods.clone());
+            tracing::info!(
+                vms = shared.vms.len(),
+                vmis = shared.vmis.len(),
+                pods = shared.pods.len(),
+                "controllers started"
+            );
+            let vm_workers = {
+                let shared = shared.clone();
+                run_workers(shared.vm_queue.clone(), options.workers, stop.clone(), move |key| {
+                    let shared = shared.clone();
+                    async move { vm::reconcile(&shared, key).await }
+                })
+            };
+            let vmi_workers = {
+                let shared = shared.clone();
+                run_workers(shared.vmi_queue.clone(), options.workers, stop.clone(), move |key| {
+                    let shared = shared.clone();
+                    async move { vmi::reconcile(&shared, key).await }
+                })
+            };
+            tokio::join!(vm_workers, vmi_workers);
+        });
+    }
+
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        stop.cancel();
+        if let (Err(error), Ok(())) = (ended, &result) {
+            result = Err(RunError::Task(error));
+        }
+    }
+    // The last recorder goes with these; the writer then finishes its queue.
+    drop(shared);
+    drop(recorder);
+    if let (Err(error), Ok(())) = (events_written.await, &result) {
+        result = Err(RunError::Task(error));
+    }
+    result
+}
+
+/// What both controllers know and use.
+struct Shared {
+    vms: Cache<VirtualMachine>,
+    vmis: Cache<VirtualMachineInstance>,
+    pods: Cache<PodFacts>,
+    claims: Cache<ClaimFacts>,
+    vm_queue: Arc<WorkQueue<ObjectKey>>,
+    vmi_queue: Arc<WorkQueue<ObjectKey>>,
+    vm_failures: Failures,
+    vmi_failures: Failures,
+    executor: Executor,
+    config: ClusterConfig,
+    clock: Clock,
+}
+
+impl Shared {
+    /// Executes `plan` and keeps what the next decision about `key` must know of it.
+    async fn execute(&self, key: &ObjectKey, failures: &Failures, plan: Plan) -> Again {
+        let outcome = self.executor.execute(plan).await;
+        match outcome.failure {
+            Some(failure) => failures.set(key, failure),
+            // Facts that were behind say nothing about whether it works now.
+            None if outcome.again != Again::Soon => failures.clear(key),
+            None => {}
+        }
+        outcome.again
+    }
+}
+
+fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Shared>, stop: &CancellationToken) {
+    {
+        let queue = shared.vm_queue.clone();
+        tasks.spawn(reflect::<VirtualMachine, _>(
+            client.clone(),
+            watcher::Config::default(),
+            shared.vms.clone(),
+            project::vm,
+            move |change| queue.add(change.key),
+            stop.clone(),
+        ));
+    }
+    {
+        let (vm_queue, vmi_queue) = (shared.vm_queue.clone(), shared.vmi_queue.clone());
+        tasks.spawn(reflect::<VirtualMachineInstance, _>(
+            client.clone(),
+            watcher::Config::default(),
+            shared.vmis.clone(),
+            project::vmi,
+            move |change| {
+                metrics::observe(change.before.as_deref(), change.after.as_deref());
+                // A VM and its instance share their name.
+                vm_queue.add(change.key.clone());
+                vmi_queue.add(change.key);
+            },
+            stop.clone(),
+        ));
+    }
+    {
+        let queue = shared.vmi_queue.clone();
+        let selector = format!("{}={}", labels::APP, labels::APP_LAUNCHER);
+        tasks.spawn(reflect::<Pod, _>(
+            client.clone(),
+            watcher::Config::default().labels(&selector),
+            shared.pods.clone(),
+            |pod| PodFacts::of(&pod),
+            move |change| {
+                let owners =
+                    [change.before, change.after].into_iter().flatten().filter_map(|pod| pod.owner_name.clone());
+                for owner in owners {
+                    queue.add(ObjectKey::new(change.key.namespace.clone(), owner));
+                }
+            },
+            stop.clone(),
+        ));
+    }
+    {
+        let shared = shared.clone();
+        tasks.spawn(reflect::<PersistentVolumeClaim, _>(
+            client.clone(),
+            watcher::Config::default(),
+            shared.claims.clone(),
+            |claim| ClaimFacts::of(&claim),
+            move |change| {
+                // Before the first list is in, every instance is still to be looked at.
+                if change.before == change.after || !shared.claims.is_synced() {
+                    return;
+                }
+                let ObjectKey { namespace, name } = &change.key;
+                for vmi in shared.vmis.all() {
+                    let key = ObjectKey::of(&*vmi);
+                    if key.namespace == *namespace && claims_of(&vmi).contains(name.as_str()) {
+                        shared.vmi_queue.add(key);
+                    }
+                }
+            },
+            stop.clone(),
+        ));
+    }
+}

@@ -1,0 +1,22 @@
+//! The VirtualMachineInstance controller: observe, decide, execute.
+
+use fv_plan::ObjectKey;
+use fv_plan::vmi::{Observed, claims_of, decide};
+use fv_runtime::Again;
+use tracing::Instrument;
+
+use crate::Shared;
+
+pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
+    let Some(vmi) = shared.vmis.get(&key) else {
+        shared.vmi_failures.clear(&key);
+        return Again::OnChange;
+    };
+    let pods = vmi.metadata.uid.as_deref().map(|uid| shared.pods.by_index(uid)).unwrap_or_default();
+    let claim = |name: &str| shared.claims.get(&ObjectKey::new(&key.namespace, name));
+    let claims = claims_of(&vmi).into_iter().filter_map(claim).collect();
+    let observed = Observed { vmi, pods, claims, last_failure: shared.vmi_failures.get(&key) };
+    let plan = decide(&observed, &shared.config, shared.clock.now());
+    let span = tracing::debug_span!("reconcile", controller = "vmi", vmi = %key);
+    shared.execute(&key, &shared.vmi_failures, plan).instrument(span).await
+}

@@ -1,0 +1,185 @@
+//! The leader's work: look, decide, act, until nothing is left to do; then wait until something changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use fv_api::KubeVirt;
+use fv_plan::Requeue;
+use fv_plan::operator::decide;
+use fv_render::install::{MANAGED_BY, MANAGER, ObjectId};
+use fv_runtime::Clock;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::Settings;
+use crate::cluster::{ClusterError, kubevirts, name_of, observe};
+use crate::execute::{ExecuteError, Executor};
+use crate::kinds::KINDS;
+
+/// Changes come in bunches; this long is waited for the rest of one.
+const BUNCH: Duration = Duration::from_millis(200);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(5);
+/// Watches may have gaps that nobody tells of.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Looks in one go; an installation takes about ten. More means that something works against us.
+const MOST_LOOKS: usize = 50;
+
+/// Why a look failed.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+}
+
+/// What one process remembers; another starts without.
+#[derive(Debug, Default)]
+struct Memory {
+    written: BTreeMap<ObjectId, i64>,
+    failure: Option<String>,
+}
+
+/// Works until `shutdown`.
+pub(crate) async fn run(client: Client, settings: Settings, clock: Clock, shutdown: CancellationToken) {
+    let changed = Arc::new(Notify::new());
+    watch(&client, &settings.namespace, &changed, &shutdown);
+    let mut memory = Memory::default();
+    while !shutdown.is_cancelled() {
+        let wait = match all(&client, &settings, &mut memory, clock).await {
+            Ok(Requeue::After(delay)) => delay.min(LONGEST),
+            Ok(Requeue::OnChange) => LONGEST,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot make the cluster as it should be; trying again"
+                );
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+            () = changed.notified() => tokio::time::sleep(BUNCH).await,
+        }
+    }
+}
+
+/// Looks after the oldest KubeVirt resource; the others are told that they are not followed.
+async fn all(client: &Client, settings: &Settings, memory: &mut Memory, clock: Clock) -> Result<Requeue, PassError> {
+    let mut requeue = Requeue::OnChange;
+    for look in 0..MOST_LOOKS {
+        let mut known = kubevirts(client).await?.into_iter();
+        let Some(eldest) = known.next() else {
+            memory.written.clear();
+            return Ok(Requeue::OnChange);
+        };
+        let elder = name_of(&eldest);
+        for younger in known {
+            Box::pin(one(client, settings, younger, vec![elder.clone()], &mut Memory::default(), clock)).await?;
+        }
+        let (is_idle, next) = Box::pin(one(client, settings, eldest, Vec::new(), memory, clock)).await?;
+        requeue = next;
+        if is_idle {
+            return Ok(requeue);
+        }
+        tracing::debug!(look, "looking again");
+    }
+    tracing::warn!(
+        looks = MOST_LOOKS,
+        "there is always something left to do: somebody may be changing what we install"
+    );
+    Ok(requeue)
+}
+
+/// One look at one resource. True when there was nothing to do.
+async fn one(
+    client: &Client,
+    settings: &Settings,
+    kubevirt: KubeVirt,
+    elders: Vec<String>,
+    memory: &mut Memory,
+    clock: Clock,
+) -> Result<(bool, Requeue), PassError> {
+    let (written, failure) = (memory.written.clone(), memory.failure.clone());
+    let observed = observe(client, settings, kubevirt, elders, written, failure).await?;
+    if observed.is_anothers() {
+        let kubevirt = name_of(&observed.kubevirt);
+        tracing::warn!(kubevirt, "another operator follows this KubeVirt resource: it is left alone");
+    }
+    let plan = decide(&observed, clock.now());
+    let executor = Executor {
+        client: client.clone(),
+        namespace: &settings.namespace,
+        kubevirt: &observed.kubevirt,
+        now: clock.now(),
+    };
+    let mut failure = None;
+    for effect in &plan.effects {
+        match executor.execute(effect).await {
+            Ok(now_at) => memory.written.extend(now_at),
+            Err(error) if error.is_stale() => return Ok((false, plan.requeue)),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let is_news = failure.as_ref().map(ToString::to_string) != memory.failure;
+    memory.failure = failure.as_ref().map(ToString::to_string);
+    // A failure is told first, by looking again with it in mind; the second time in a row it ends this go.
+    match failure {
+        Some(_) if is_news => return Ok((false, plan.requeue)),
+        Some(_) | None => {}
+    }
+    let is_idle = plan.effects.is_empty() && plan.status.is_none();
+    if let Some(status) = plan.status {
+        match executor.write_status(status).await {
+            Err(error) if error.is_stale() => return Ok((false, plan.requeue)),
+            other => other?,
+        }
+    }
+    match failure {
+        Some(error) => Err(error.into()),
+        None if is_news => Ok((false, plan.requeue)),
+        None => Ok((is_idle, plan.requeue)),
+    }
+}
+
+/// Tells of every change of a KubeVirt resource and of what an operator manages.
+fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &CancellationToken) {
+    let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    for kind in KINDS {
+        // Only metadata: a change is all that is of interest.
+        let api = kind.api::<PartialObjectMeta<DynamicObject>>(client.clone(), namespace);
+        let stream = watcher(api, config.clone()).default_backoff();
+        tokio::spawn(tell(stream.map(|event| event.map(drop)), changed.clone(), shutdown.clone()));
+    }
+    let api = Api::<PartialObjectMeta<KubeVirt>>::all(client.clone());
+    let stream = watcher(api, watcher::Config::default()).default_backoff();
+    tokio::spawn(tell(stream.map(|event| event.map(drop)), changed.clone(), shutdown.clone()));
+}
+
+async fn tell(
+    stream: impl futures::Stream<Item = Result<(), watcher::Error>>,
+    changed: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = stream.next() => match event {
+                Some(Ok(())) => changed.notify_one(),
+                Some(Err(error)) => tracing::debug!(%error, "a watch broke and begins again"),
+                None => return,
+            },
+        }
+    }
+}

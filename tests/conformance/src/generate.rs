@@ -1,0 +1,7 @@
+//! Random objects and patches: the same on both servers, shrunk when the answers differ.
+
+mod case;
+mod strategy;
+
+pub use case::{Case, run};
+pub use strategy::cases;

@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# Bad input and outages: what is wrong is told where users look, nobody else is hindered, and it goes on when it is put right.
+says() { [[ $(kubectl get vm -n "${3:-default}" "$1" -o 'jsonpath={.status.printableStatus}') =~ ^($2)$ ]]; }
+
+# --- images, places and quotas that are not there -----------------------------------------------------------------------------------
+kubectl create namespace faulty >/dev/null
+machine unpulled | sed 's#demo-guest:e2e#nothing:e2e#' | kubectl -n faulty apply -f - >/dev/null
+machine nowhere node9 | kubectl -n faulty apply -f - >/dev/null
+for name in unpulled nowhere; do virtctl -n faulty start "$name"; done
+eventually "an image that cannot be pulled is told" says unpulled 'ErrImagePull|ImagePullBackOff' faulty
+eventually "so is that no node fits" says nowhere ErrorUnschedulable faulty
+
+kubectl -n faulty create quota pods --hard=pods=0 >/dev/null
+machine crowded | kubectl -n faulty apply -f - >/dev/null
+virtctl -n faulty start crowded
+told_of_quota() {
+  local kind
+  for kind in vm vmi; do
+    kubectl -n faulty get "$kind" crowded -o 'jsonpath={.status.conditions[*].message}' | grep 'exceeded quota: pods' || return 1
+  done
+}
+eventually "an exceeded quota is told in the conditions of VM and VMI" told_of_quota
+kubectl -n faulty patch quota pods --type=merge -p '{"spec":{"hard":{"pods":"9"}}}' >/dev/null
+eventually "it runs once the quota is raised" says crowded Running faulty
+kubectl delete namespace faulty --wait=false >/dev/null
+
+# --- virt-api is away, and nobody brings it back ---------------------------------------------------------------------------------------
+no_pods_of() { [ -z "$(kubectl -n kubevirt get pods -l "kubevirt.io=$1" -o name)" ]; }
+for component in virt-operator virt-api; do
+  kubectl -n kubevirt scale deployment "$component" --replicas=0 >/dev/null
+  eventually "$component is away" no_pods_of "$component"
+done
+machine late >"$work/late.yaml"
+refused "no machine can be made, which is said" 'failed calling webhook' kubectl apply -f "$work/late.yaml"
+kubectl run bystander --image="$IMAGES/busybox:test" --restart=Never --command -- sleep 600 >/dev/null
+eventually "pods of others are made" kubectl wait pod bystander --for=condition=Ready --timeout=5s
+kubectl get pods -A >/dev/null
+kubectl delete pod bystander --grace-period=0 --force >/dev/null 2>&1
+passed "listed and deleted"
+undisturbed
+kubectl -n kubevirt scale deployment virt-operator --replicas=2 >/dev/null
+eventually "an operator brings virt-api back" runs_version a
+eventually "it takes virtual machines again" is_usable
+
+# --- a node without its agent ------------------------------------------------------------------------------------------------------------
+agents() { kubectl -n kubevirt get pods -l kubevirt.io=virt-handler -o 'jsonpath={.items[*].spec.nodeName}'; }
+agents_are() { [ "$(agents | tr ' ' '\n' | sort | tr '\n' ' ')" = "$1" ]; }
+change_kubevirt '{"workloads":{"nodePlacement":{"nodeSelector":{"kubernetes.io/hostname":"node1"}}}}'
+eventually "node2 has no agent any more" agents_are 'node1 '
+machine late node2 | kubectl apply -f - >/dev/null
+virtctl start late
+eventually "a machine for it waits, and says so" says late ErrorUnschedulable
+[ "$(guest right)" = "$(grep '^right ' "$work/guests")" ] || failed "the guest there is another one"
+passed "the guest there runs on"
+change_kubevirt '{"workloads":null}'
+eventually "with an agent again the machine runs" says late Running
+kubectl delete vm late --timeout="${patience}s" >/dev/null
+undisturbed
+faulty_is_gone() { ! kubectl get namespace faulty; }
+eventually "all that was faulty could be deleted with its namespace" faulty_is_gone
