@@ -2,6 +2,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -313,9 +314,10 @@ async fn qemu_keeps_its_tap_across_the_move() {
     world.setup.ensure(&plan, pod.as_fd()).await.unwrap();
     world.setup.create_taps(&plan).await.unwrap();
     let interface = &plan.interfaces[0];
-    let qmp = world.dir.path().join("qmp");
+    let (qmp, serial) = (world.dir.path().join("qmp"), world.dir.path().join("serial"));
     let qemu = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35,accel=tcg", "-m", "64", "-S", "-display", "none", "-nodefaults"])
+        .args(["-machine", "q35,accel=tcg,graphics=off", "-m", "64", "-S", "-display", "none", "-nodefaults"])
+        .args(["-serial", &format!("file:{}", serial.display())])
         // On a busy machine the firmware's own patience may end before it has a lease: it tries again for as long as it takes.
         .args(["-boot", "n,reboot-timeout=1000"])
         .args(["-netdev", &format!("tap,id=n,ifname={},script=no,downscript=no", interface.tap.name)])
@@ -325,17 +327,48 @@ async fn qemu_keeps_its_tap_across_the_move() {
         .spawn()
         .unwrap();
     let _qemu = crate::world::Launcher(qemu);
-    eventually("QEMU listens", || exists(&qmp)).await;
+    // The socket is there before the tap is open; whoever moves the tap that early has QEMU make itself another one.
+    let monitor = greeted(&qmp).await;
     world.setup.attach_taps(&plan).await.unwrap();
-    let mut monitor = UnixStream::connect(&qmp).unwrap();
-    monitor.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n").unwrap();
+    (&monitor).write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n").unwrap();
 
     let log = launcher.0.stderr.take().unwrap();
-    let acknowledged = tokio::task::spawn_blocking(move || {
-        BufReader::new(log).lines().map_while(Result::ok).any(|line| line.starts_with("Ack 10.0.2.2/24"))
-    });
-    let acknowledged = tokio::time::timeout(Duration::from_secs(300), acknowledged).await;
-    assert!(acknowledged.expect("an acknowledged lease within five minutes").unwrap());
+    let (lines, mut log_lines) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || BufReader::new(log).lines().map_while(Result::ok).all(|line| lines.send(line).is_ok()));
+    let (mut seen, deadline) = (Vec::new(), tokio::time::Instant::now() + Duration::from_secs(300));
+    while !seen.last().is_some_and(|line: &String| line.starts_with("Ack 10.0.2.2/24")) {
+        match tokio::time::timeout_at(deadline, log_lines.recv()).await {
+            Ok(Some(line)) => seen.push(line),
+            none => {
+                let firmware = std::fs::read(&serial).unwrap_or_default();
+                let stats = world.setup.guest_stats(&uid, &interface.tap.name).await;
+                panic!(
+                    "no lease ({none:?}); launcher: {seen:#?}; tap: {stats:?}; firmware: {}",
+                    String::from_utf8_lossy(&firmware)
+                );
+            }
+        }
+    }
+}
+
+/// Connects to a QEMU's monitor once it greets, which it does when all its devices are made.
+async fn greeted(qmp: &Path) -> UnixStream {
+    let mut monitor = None;
+    eventually("QEMU listens", || {
+        monitor = UnixStream::connect(qmp).ok();
+        monitor.is_some()
+    })
+    .await;
+    let monitor = monitor.unwrap();
+    monitor.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut greeting = String::new();
+        BufReader::new(&monitor).read_line(&mut greeting).unwrap();
+        assert!(greeting.contains("QMP"), "{greeting}");
+        monitor
+    })
+    .await
+    .unwrap()
 }
 
 async fn assert_released(setup: &NetworkSetup, plan: &NetPlan, pod: &NetNs) {
