@@ -179,7 +179,7 @@ fn a_signal_during_the_start_ends_it_and_leaves_nothing_locked() {
     process.signal(Signal::TERM).unwrap();
     let begin = Instant::now();
     let output = child.wait_with_output().unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(err(&output).contains("asked to stop before it was ready"), "{output:?}");
     assert_eq!(place.run("status", &[]).status.code(), Some(3));

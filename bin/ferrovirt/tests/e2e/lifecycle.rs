@@ -17,8 +17,8 @@ fn pause_stops_the_clock_and_unpause_lets_it_go_on() {
     let ns = Instance::shared().namespace();
     let vmi = ns.run_vm(&manifest("clock", "Always", |_| {}));
     let boot = ns.booted(&vmi);
-    let before = ns.uptime(&vmi);
     let started = Instant::now();
+    let before = ns.uptime(&vmi);
 
     ns.virtctl(&["pause", "vm", "clock"]).success();
     let vm = ns.until_status("clock", "Paused");

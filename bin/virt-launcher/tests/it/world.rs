@@ -228,8 +228,9 @@ pub(crate) fn serve(netns: &NetNs, port: u16) {
 /// Connects from a namespace; the server's answer: who it takes us for.
 pub(crate) fn call(netns: &NetNs, to: Ipv4Addr, port: u16) -> io::Result<String> {
     let to = SocketAddrV4::new(to, port);
-    let mut stream = netns.run(move || TcpStream::connect_timeout(&to.into(), Duration::from_secs(5)))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let patience = Duration::from_secs(60);
+    let mut stream = netns.run(move || TcpStream::connect_timeout(&to.into(), patience))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

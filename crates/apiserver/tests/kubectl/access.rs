@@ -48,7 +48,7 @@ async fn silent_clients_do_not_block_others() {
     assert!(namespaces.contains("namespace/default"), "{namespaces}");
     // Not TLS: the connection is closed (after an alert), it does not linger.
     let mut rest = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(5), garbage.read_to_end(&mut rest)).await;
+    let read = tokio::time::timeout(Duration::from_secs(60), garbage.read_to_end(&mut rest)).await;
     assert!(read.is_ok(), "a connection that does not speak TLS stays open");
 }
 
