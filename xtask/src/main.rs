@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 mod crds;
+mod features;
 mod image;
 mod kinds;
 mod layers;
@@ -52,6 +53,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the table of features in docs/features.md.
+    Features {
+        /// Write nothing; fail when the page is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
     /// Fail when a crate depends on a crate of its own layer or of a higher one.
     CheckLayers,
     /// Build container images as an OCI image layout, and push them.
@@ -71,6 +78,8 @@ fn main() -> Result<()> {
         Task::Manifests { check: false, out, options } => manifests::write(&root, out, &options),
         Task::Metrics { check: false } => metrics::write(&root),
         Task::Metrics { check: true } => metrics::check(&root),
+        Task::Features { check: false } => features::write(&root),
+        Task::Features { check: true } => features::check(&root),
         Task::CheckLayers => layers::check(&root),
         Task::Image(args) => image::run(&root, &args),
         Task::Rights(args) => rights::run(&root, &args),
