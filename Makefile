@@ -19,6 +19,7 @@ e2e: setup build ## End-to-end tests: on a real Kubernetes, and with an ordinary
 	scripts/setup.sh e2e
 	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" cargo test -p fv-virt-api --test kubernetes -- --ignored
 	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" tests/e2e/cluster.sh
+	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" tests/e2e/suite.sh
 	$(SUDO) tests/e2e/metrics.sh
 	$(SUDO) tests/e2e/run.sh
 

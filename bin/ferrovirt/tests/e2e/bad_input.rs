@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::harness::{Instance, command, manifest, run};
+use crate::harness::{Instance, command, manifest, needs, run};
 
 #[test]
 fn unknown_image_is_reported_and_tried_again() {
@@ -28,6 +28,7 @@ fn unknown_image_is_reported_and_tried_again() {
 
 #[test]
 fn image_that_is_only_known_locally_is_reported_when_missing() {
+    needs!(PodRunner);
     let ns = Instance::shared().namespace();
     ns.apply(&manifest("never", "Always", |spec| {
         spec["volumes"][0]["containerDisk"] = json!({"image": "not/imported:here", "imagePullPolicy": "Never"});
@@ -56,6 +57,7 @@ fn machine_larger_than_the_node_is_unschedulable_in_the_words_of_kubernetes() {
 
 #[test]
 fn foreign_pod_is_refused_with_an_event() {
+    needs!(PodRunner);
     let ns = Instance::shared().namespace();
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "foreign"},
@@ -70,6 +72,7 @@ fn foreign_pod_is_refused_with_an_event() {
 
 #[test]
 fn port_in_use_is_named() {
+    needs!(Daemon);
     let instance = Instance::prepared();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -79,6 +82,7 @@ fn port_in_use_is_named() {
 
 #[test]
 fn second_up_on_one_data_directory_is_refused_with_the_way_out() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let error = instance.up().failure();
     let pid = instance.pid().to_string();
@@ -88,6 +92,7 @@ fn second_up_on_one_data_directory_is_refused_with_the_way_out() {
 
 #[test]
 fn corrupt_database_is_refused_with_the_remedy_and_kept() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     instance.ferrovirt(&["down"]).success();
     let store = instance.data_dir().join("store");
@@ -107,6 +112,7 @@ fn corrupt_database_is_refused_with_the_remedy_and_kept() {
 
 #[test]
 fn missing_network_plugins_are_named_with_the_package() {
+    needs!(Daemon);
     let instance = Instance::prepared();
     // In a mount namespace of its own, where the plugins' directories are empty.
     let up = instance.up_command();
@@ -121,6 +127,7 @@ fn missing_network_plugins_are_named_with_the_package() {
 
 #[test]
 fn missing_launcher_is_named() {
+    needs!(Daemon);
     let instance = Instance::prepared();
     let error = run(instance.up_command().args(["--launcher", "/nowhere/virt-launcher"]), "").failure();
     assert!(error.contains("/nowhere/virt-launcher"), "{error}");

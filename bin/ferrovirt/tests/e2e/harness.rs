@@ -2,6 +2,7 @@
 
 mod command;
 mod console;
+mod engine;
 mod guest;
 mod instance;
 mod machine;
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 
 pub(crate) use command::{Done, Running, command, kill, run};
 pub(crate) use console::Console;
+pub(crate) use engine::{Capability, needs, skipped};
 pub(crate) use guest::{http, page};
 pub(crate) use instance::Instance;
-pub(crate) use machine::{IMAGE, boot_commands, manifest};
+pub(crate) use machine::{boot_commands, image, manifest};
 pub(crate) use namespace::{Namespace, web};
 pub(crate) use traces::traces;
 

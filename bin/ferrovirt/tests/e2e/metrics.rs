@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::namespace::qemu;
-use crate::harness::{Instance, Namespace, command, manifest, run, until};
+use crate::harness::{Instance, Namespace, command, manifest, needs, run, until};
 
 /// Prometheus' own limit is ten seconds; this machine may be busy. Without care a stuck guest takes for ever.
 const SCRAPE: Duration = Duration::from_secs(60);
@@ -50,6 +50,7 @@ fn of<'a>(ns: &'a Namespace, name: &'a str) -> [(&'a str, &'a str); 2] {
 
 #[test]
 fn metrics_of_a_guest_move_with_it_and_vanish_with_it() {
+    needs!(Daemon);
     let instance = Instance::shared();
     let ns = instance.namespace();
     let vmi = ns.run_vm(&manifest("busy", "Always", |spec| {
@@ -118,6 +119,7 @@ fn metrics_of_a_guest_move_with_it_and_vanish_with_it() {
 
 #[test]
 fn stuck_guest_holds_up_no_scrape_and_hides_no_other_guest() {
+    needs!(Daemon);
     let instance = Instance::shared();
     let ns = instance.namespace();
     let [stopped, other] = ["stopped", "other"].map(|name| manifest(name, "Always", |_| {}));
@@ -153,6 +155,7 @@ fn stuck_guest_holds_up_no_scrape_and_hides_no_other_guest() {
 
 #[test]
 fn nobody_reads_metrics_without_a_certificate() {
+    needs!(Daemon);
     let instance = Instance::shared();
     let config = run(&mut instance.kubectl_command(&["config", "view", "--raw", "-o", "json"]), "").success();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();

@@ -146,7 +146,7 @@ fn plainest_manifest_works_unchanged() {
     let ns = Instance::shared().namespace();
     // The example itself, only with the image these tests imported.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/vm-plainest.yaml");
-    let text = std::fs::read_to_string(path).unwrap().replace("ferrovirt/demo-guest:latest", crate::harness::IMAGE);
+    let text = std::fs::read_to_string(path).unwrap().replace("ferrovirt/demo-guest:latest", &crate::harness::image());
     ns.kubectl_with(&["apply", "-f", "-"], &text).success();
     ns.until_status("plainest", "Stopped");
     ns.virtctl(&["start", "plainest"]).success();

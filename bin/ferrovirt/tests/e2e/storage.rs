@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Instance, manifest, namespace::uid, until};
+use crate::harness::{Instance, manifest, namespace::uid, needs, until};
 
 /// The machine's third disk, in the guest.
 const DISK: &str = "/dev/vdc";
@@ -14,6 +14,7 @@ fn claim(name: &str, size: &str) -> Value {
 
 #[test]
 fn a_claims_disk_outlives_stop_and_start_grows_and_goes_with_its_claim() {
+    needs!(Provisioner);
     let ns = Instance::shared().namespace();
     ns.apply(&claim("data", "64Mi")).success();
     let pending = ns.until("pvc", "data", "Pending", |pvc| pvc["status"]["phase"] == "Pending");

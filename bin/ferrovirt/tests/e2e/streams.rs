@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::harness::{Console, Instance, Running, manifest, until};
+use crate::harness::{Console, Instance, Running, manifest, needs, until};
 
 #[test]
 fn newest_console_client_wins() {
@@ -21,6 +21,7 @@ fn newest_console_client_wins() {
 
 #[test]
 fn chatty_console_with_a_client_that_does_not_read_holds_nobody_up() {
+    needs!(Daemon);
     let instance = Instance::shared();
     let ns = instance.namespace();
     let vmi = ns.run_vm(&manifest("chatty", "Always", |_| {}));

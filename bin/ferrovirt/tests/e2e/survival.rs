@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::harness::namespace::{launcher, qemu};
-use crate::harness::{Console, Instance, Namespace, kill, manifest, page, until, web};
+use crate::harness::{Console, Instance, Namespace, kill, manifest, needs, page, until, web};
 
 /// A guest of an instance that the test may hurt.
 struct Scene {
@@ -105,6 +105,7 @@ fn deleted_launcher_pod_is_replaced_and_guest_runs_on() {
 
 #[test]
 fn control_plane_crash_keeps_guest_running() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "plane-crash");
     let before = scene.ns.uptime(&scene.vmi);
@@ -132,6 +133,7 @@ fn control_plane_crash_keeps_guest_running() {
 
 #[test]
 fn orderly_down_and_up_keeps_guest_running() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "down-up");
     let said = instance.ferrovirt(&["down"]).success();
@@ -144,6 +146,7 @@ fn orderly_down_and_up_keeps_guest_running() {
 
 #[test]
 fn guests_stopped_with_the_control_plane_start_again_by_their_run_strategies() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "stop-all");
     let manual = scene.ns.run_vm(&manifest("stop-all-manual", "Manual", |_| {}));
@@ -169,6 +172,7 @@ fn guests_stopped_with_the_control_plane_start_again_by_their_run_strategies() {
 
 #[test]
 fn libvirtd_crash_keeps_guest_running() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "libvirt-crash");
     let daemon = || -> (u32, u32) {
@@ -201,6 +205,7 @@ fn libvirtd_crash_keeps_guest_running() {
 
 #[test]
 fn guest_reboots_and_gets_its_address_while_we_are_away() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "away");
     scene.ns.sh(&scene.vmi, "(sleep 3; reboot) >/dev/null 2>&1 </dev/null &\n");
@@ -224,6 +229,7 @@ fn guest_reboots_and_gets_its_address_while_we_are_away() {
 
 #[test]
 fn guest_that_shut_down_while_we_were_away_is_started_again_by_its_run_strategy() {
+    needs!(Daemon);
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "off-away");
     scene.ns.sh(&scene.vmi, "(sleep 2; poweroff) >/dev/null 2>&1 </dev/null &\n");

@@ -1,4 +1,4 @@
-//! `ferrovirt up` on a directory and a port of its own, purged when dropped.
+//! `ferrovirt up` on a directory and a port of its own, purged when dropped; or the installation on a cluster.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::machine::IMAGE;
+use super::engine;
+use super::machine::image;
 use super::traces::{processes, traces};
 use super::{Done, Namespace, command, run, until};
 
@@ -25,6 +26,8 @@ pub(crate) struct Instance {
     namespaces: AtomicUsize,
     /// What names things of this instance: its id, directories, UIDs of its machines.
     marks: Mutex<BTreeSet<String>>,
+    /// Nothing here was started by us, and nothing is ended: the kubeconfig of a cluster with an installation.
+    cluster: Option<PathBuf>,
 }
 
 impl Instance {
@@ -35,7 +38,7 @@ impl Instance {
         if let Some(instance) = shared.upgrade() {
             return instance;
         }
-        let instance = Arc::new(Self::started());
+        let instance = Arc::new(if engine::cluster().is_some() { Self::directories() } else { Self::started() });
         *shared = Arc::downgrade(&instance);
         instance
     }
@@ -44,30 +47,37 @@ impl Instance {
     pub(crate) fn started() -> Self {
         let instance = Self::prepared();
         instance.up().success();
-        let image = guest_image();
-        instance.ferrovirt(&["image", "import", IMAGE, image.to_str().unwrap()]).success();
+        let file = guest_image();
+        instance.ferrovirt(&["image", "import", &image(), file.to_str().unwrap()]).success();
         instance
     }
 
     /// Directories only; nothing was started.
     pub(crate) fn prepared() -> Self {
+        assert!(engine::cluster().is_none(), "the case did not say that it needs a Daemon");
         sweep();
+        Self::directories()
+    }
+
+    fn directories() -> Self {
         let home = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir_in("/tmp")
             .unwrap();
-        let instance = Self { home, namespaces: AtomicUsize::new(0), marks: Mutex::default() };
+        let instance =
+            Self { home, namespaces: AtomicUsize::new(0), marks: Mutex::default(), cluster: engine::cluster() };
         instance.marks.lock().insert(instance.data_dir().to_str().unwrap().to_owned());
         instance
     }
 
+    /// Where the node's part keeps its files.
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.home.path().join("d")
+        if self.cluster.is_some() { PathBuf::from("/var/lib/ferrovirt") } else { self.home.path().join("d") }
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.home.path().join("kubeconfig")
+        self.cluster.clone().unwrap_or_else(|| self.home.path().join("kubeconfig"))
     }
 
     /// The arguments of `up`, in the background, on a port that the kernel chooses.
@@ -157,6 +167,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        if self.cluster.is_some() {
+            return;
+        }
         let failing = std::thread::panicking();
         if failing || std::env::var_os("FERROVIRT_E2E_LOG").is_some() {
             let log = self.log();

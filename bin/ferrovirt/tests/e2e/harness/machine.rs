@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-/// The image every instance of these tests has.
-pub(crate) const IMAGE: &str = "ferrovirt/e2e-guest:latest";
+/// The guest's image: what every instance of these tests imported, or what the cluster's registry has.
+pub(crate) fn image() -> String {
+    std::env::var("FERROVIRT_E2E_IMAGE").unwrap_or_else(|_| "ferrovirt/e2e-guest:latest".to_owned())
+}
 
 /// A small VirtualMachine with a web page on which commands can be run (`Namespace::sh`).
 pub(crate) fn manifest(name: &str, run_strategy: &str, change: impl FnOnce(&mut Value)) -> Value {
@@ -22,7 +24,7 @@ pub(crate) fn manifest(name: &str, run_strategy: &str, change: impl FnOnce(&mut 
         "networks": [{"name": "default", "pod": {}}],
         "terminationGracePeriodSeconds": 60,
         "volumes": [
-            {"name": "system", "containerDisk": {"image": IMAGE, "imagePullPolicy": "IfNotPresent"}},
+            {"name": "system", "containerDisk": {"image": image(), "imagePullPolicy": "IfNotPresent"}},
             {"name": "cloudinit", "cloudInitNoCloud": {"userData": boot_commands(name, "")}},
         ],
     });
