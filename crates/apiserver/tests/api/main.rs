@@ -9,6 +9,7 @@ mod apply;
 mod crds;
 mod crud;
 mod deletion;
+mod limits;
 mod lists;
 mod owners;
 mod patches;
