@@ -11,6 +11,7 @@ mod crud;
 mod deletion;
 mod limits;
 mod lists;
+mod over_tls;
 mod owners;
 mod patches;
 mod pods;
