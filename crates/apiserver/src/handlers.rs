@@ -5,7 +5,9 @@ mod body;
 mod context;
 mod create;
 mod delete;
+mod duration;
 mod eviction;
+mod front;
 mod get;
 mod list;
 mod logs;
@@ -17,6 +19,7 @@ mod review;
 mod scale;
 mod view;
 mod watch;
+mod weight;
 
 use std::sync::Arc;
 
@@ -30,11 +33,13 @@ use tower::ServiceExt as _;
 pub(crate) use context::Context;
 pub(crate) use create::create_object;
 pub(crate) use delete::{DeleteOptions, delete_object};
+pub(crate) use front::admit;
 pub(crate) use modify::{Part, modify};
 pub(crate) use request::{Params, Target, key_of};
 pub(crate) use respond::{Format, Shape};
 
 use crate::identity::UserInfo;
+use crate::limits::Seat;
 use crate::registry::builtin::CREATE_ONLY;
 use crate::server::Core;
 use crate::status::Status;
@@ -117,7 +122,8 @@ fn go_arch() -> &'static str {
 }
 
 async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let seat = parts.extensions.remove::<Seat>();
     let params = match Params::parse(&parts.uri) {
         Ok(params) => params,
         Err(status) => return respond::failure(&status, &[]),
@@ -138,12 +144,20 @@ async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Requ
         Err(status) => return respond::failure(&status, &[]),
     };
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
+    // Our own components wait for nobody.
+    let heavy = seat.is_some() && weight::heavy(&context, &parts.method, body.len());
+    let places = context.core.flow.heavy.clone();
     let work = async move {
+        // Work that outlives its request's time still has its place.
+        let _seat = seat;
         match route(&mut context, &parts.method, body).await {
             Ok(response) => response,
             Err(status) => respond::failure(&status, &context.warnings),
         }
     };
+    if heavy {
+        return weight::apart(places, work).await;
+    }
     if reads {
         return work.await;
     }

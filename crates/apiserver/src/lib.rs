@@ -18,6 +18,7 @@ pub mod discovery;
 mod handlers;
 mod identity;
 mod kinds;
+mod limits;
 mod managed;
 mod meta;
 pub mod openapi;
@@ -35,6 +36,7 @@ pub mod tls;
 
 pub use admission::{Admission, AdmissionRequest, AdmitAll, Operation, Rejection, Warnings};
 pub use identity::UserInfo;
+pub use limits::Limits;
 pub use pod_logs::{LogOptions, LogStream, PodLogs};
 pub use server::{AggregatedApi, ApiServer, ApiServerBuilder, StartError, VersionInfo};
 pub use status::{Cause, Status};

@@ -2,22 +2,22 @@
 //!
 //! What server-side apply sends is no patch but a configuration, see `handlers`.
 
+mod json;
 mod strategic;
 
 use serde_json::Value;
 
+use crate::limits;
 use crate::registry::Resource;
 use crate::schema::{Structural, strict};
 use crate::status::Status;
+use json::MAX_OPERATIONS;
 use strategic::Refused;
 
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
-
-/// A JSON patch may not have more operations, as in Kubernetes.
-const MAX_OPERATIONS: usize = 10_000;
 
 /// A patch that was understood.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ impl Patch {
     /// Reads a patch body.
     pub(crate) fn parse(content_type: &str, body: &[u8], resource: &Resource) -> Result<Patch, Status> {
         let undecodable = |e: String| Status::bad_request(format!("error decoding patch: {e}"));
-        let decode = || strict::decode(body).map_err(|e| undecodable(e.to_string()));
+        let decode = || {
+            let decoded = strict::decode(body).map_err(|e| undecodable(e.to_string()))?;
+            limits::check_depth(&decoded.0).map_err(|why| undecodable(why.to_owned()))?;
+            Ok(decoded)
+        };
         let object = |(value, duplicate): (Value, Vec<String>)| match value {
             Value::Object(_) => Ok((value, duplicate)),
             other => Err(undecodable(format!("the patch is not an object but {other}"))),
@@ -48,11 +52,10 @@ impl Patch {
                 let (value, duplicate) = decode()?;
                 let patch: json_patch::Patch = serde_json::from_value(value).map_err(|e| undecodable(e.to_string()))?;
                 if patch.0.len() > MAX_OPERATIONS {
-                    let message = format!(
-                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-                        patch.0.len()
-                    );
-                    return Err(Status::new(413, "RequestEntityTooLarge", message));
+                    let count = patch.0.len();
+                    return Err(Status::too_large(format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+                    )));
                 }
                 Ok(Patch { kind: Kind::Json(patch), duplicate })
             }
@@ -85,7 +88,7 @@ impl Patch {
     pub(crate) fn apply(&self, object: &Value, schema: Option<&Structural>) -> Result<Value, Status> {
         let mut patched = object.clone();
         match &self.kind {
-            Kind::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
+            Kind::Json(patch) => json::apply(&mut patched, patch).map_err(|error| {
                 let message = format!("the server rejected our request due to an error in our request: {error}");
                 let mut status = Status::new(422, "Invalid", message);
                 status.bare_details = true;

@@ -14,6 +14,7 @@ use crate::admission::{Admission, AdmitAll};
 use crate::handlers;
 use crate::identity::UserInfo;
 use crate::kinds;
+use crate::limits::{Flow, Limits};
 use crate::pod_logs::{NoPodLogs, PodLogs};
 use crate::registry::{AggregatedGroup, AggregatedResource, Registry};
 use crate::status::Status;
@@ -97,6 +98,7 @@ pub struct ApiServerBuilder {
     aggregated: Vec<AggregatedApi>,
     others: Vec<OtherPath>,
     version: VersionInfo,
+    limits: Limits,
 }
 
 impl ApiServerBuilder {
@@ -110,6 +112,7 @@ impl ApiServerBuilder {
             aggregated: Vec::new(),
             others: Vec::new(),
             version: VersionInfo::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -149,6 +152,12 @@ impl ApiServerBuilder {
         self
     }
 
+    /// What clients outside the process may ask for.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Makes the standard namespaces, installs the definitions and returns the server.
     pub async fn build(self) -> Result<ApiServer, StartError> {
         let groups = self
@@ -166,6 +175,7 @@ impl ApiServerBuilder {
             version: self.version,
             definitions: tokio::sync::Mutex::new(()),
             event_sweep: kinds::Sweep::default(),
+            flow: Flow::new(&self.limits),
         });
         kinds::bootstrap::standard(&core).await?;
         kinds::bootstrap::definitions(&core, self.crds).await?;
@@ -191,6 +201,7 @@ pub(crate) struct Core {
     /// Held while the registry is brought in line with the stored definitions.
     pub(crate) definitions: tokio::sync::Mutex<()>,
     pub(crate) event_sweep: kinds::Sweep,
+    pub(crate) flow: Flow,
 }
 
 /// The server; clones share it.
@@ -200,12 +211,12 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// The service: every request must carry a [`UserInfo`] extension.
+    /// The service for clients outside the process, within [`Limits`]: every request must carry a [`UserInfo`] extension.
     pub fn router(&self) -> Router {
-        Router::new().fallback(serve).with_state(self.core.clone())
+        Router::new().fallback(admit).with_state(self.core.clone())
     }
 
-    /// A client in process, without a socket, acting as this user.
+    /// A client in process, without a socket, acting as this user. The [`Limits`] do not concern it.
     pub fn client_as(&self, user: UserInfo) -> kube::Client {
         self.client_in("default", user)
     }
@@ -214,7 +225,7 @@ impl ApiServer {
     pub fn client_in(&self, namespace: &str, user: UserInfo) -> kube::Client {
         // The name by which the client owns what it writes.
         let agent = http::HeaderValue::from_str(&user.username).ok();
-        let service = axum::Extension(user).layer(self.router());
+        let service = axum::Extension(user).layer(Router::new().fallback(serve).with_state(self.core.clone()));
         let service = Measured { host: IN_PROCESS.to_owned() }.layer(service);
         let service = service.map_request(move |mut request: http::Request<kube::client::Body>| {
             if let (Some(agent), None) = (&agent, request.headers().get(http::header::USER_AGENT)) {
@@ -240,6 +251,10 @@ impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiServer").field("store", &self.core.store).finish_non_exhaustive()
     }
+}
+
+async fn admit(State(core): State<Arc<Core>>, request: Request) -> Response {
+    handlers::admit(core, request).await
 }
 
 async fn serve(State(core): State<Arc<Core>>, request: Request) -> Response {

@@ -150,6 +150,11 @@ impl Store {
         self.state.read().is_empty(table, prefix)
     }
 
+    /// Whether a table holds more than `count` objects under the prefix.
+    pub fn has_more_than(&self, table: &str, prefix: &str, count: usize) -> bool {
+        self.state.read().has_more_than(table, prefix, count)
+    }
+
     /// Follows the changes of a table after a revision.
     pub fn watch(&self, table: &Arc<str>, after: u64) -> Result<Watcher, Gone> {
         Watcher::new(self.state.clone(), table, after)

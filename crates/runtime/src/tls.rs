@@ -2,6 +2,7 @@
 //!
 //! Sessions are never resumed: a resumed one would be believed on the strength of an authority that may have been withdrawn.
 
+mod limits;
 mod peer;
 mod serve;
 mod verify;
@@ -16,8 +17,9 @@ use rustls::{ClientConfig, ServerConfig};
 use crate::certificates::{Authorities, Identity};
 use verify::{ClientVerifier, ServerVerifier};
 
+pub use limits::ConnectionLimits;
 pub use peer::PeerCertificate;
-pub use serve::serve;
+pub use serve::{serve, serve_within};
 
 /// What a server asks of its clients.
 #[derive(Clone, Debug)]

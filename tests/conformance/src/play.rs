@@ -64,7 +64,7 @@ impl Player<'_> {
         for (name, value) in &self.variables {
             text = text.replace(&format!("${{{name}}}"), value);
         }
-        text
+        repeated(&text)
     }
 
     async fn step(&mut self, step: &Step) -> Result<Value> {
@@ -163,6 +163,15 @@ impl Player<'_> {
         self.watches.insert(name.to_owned(), Watch { events, task });
         Ok(json!({"code": code.ok().and_then(Result::ok)}))
     }
+}
+
+/// Writes out `<<3*ab>>` as `ababab`, for what is large.
+fn repeated(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("<<") else { return text.to_owned() };
+    let Some((inner, after)) = rest.split_once(">>") else { return text.to_owned() };
+    let times = inner.split_once('*').and_then(|(count, what)| Some(what.repeat(count.parse().ok()?)));
+    let written = times.unwrap_or_else(|| format!("<<{inner}>>"));
+    format!("{before}{written}{}", repeated(after))
 }
 
 /// Whether an event only says how far a quiet watch has come: when servers say so is theirs to choose.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::modify::{ATTEMPTS, check_names, check_uid};
 use super::{Context, Part, create_object, modify, view};
 use crate::admission::Operation;
+use crate::limits;
 use crate::managed::{self, OptionsKind, check_options};
 use crate::meta::MetaExt as _;
 use crate::schema::{FieldValidation, StrictReport, strict};
@@ -70,8 +71,9 @@ pub(super) fn read(context: &mut Context, body: &[u8]) -> Result<Value, Status> 
         strict::decode(body).map_err(|e| undecodable(e.to_string()))?
     } else {
         let text = std::str::from_utf8(body).map_err(|e| undecodable(e.to_string()))?;
-        (serde_saphyr::from_str(text).map_err(|e| undecodable(e.to_string()))?, Vec::new())
+        (limits::yaml(text).map_err(undecodable)?, Vec::new())
     };
+    limits::check_depth(&value).map_err(|why| undecodable(why.to_owned()))?;
     if !value.is_object() {
         return Err(undecodable("the body is not an object".to_owned()));
     }

@@ -10,6 +10,7 @@ use super::request::{Params, Target};
 use super::respond::Format;
 use crate::admission::{AdmissionRequest, Operation};
 use crate::identity::UserInfo;
+use crate::limits;
 use crate::meta::MetaExt as _;
 use crate::schema::{FieldValidation, StrictReport, Structural, builtin, protobuf, strict};
 use crate::server::Core;
@@ -69,26 +70,30 @@ impl Context {
             return Err(Status::bad_request(message));
         }
         let undecodable = |e: String| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"));
-        match self.content_type().as_str() {
+        let decoded = match self.content_type().as_str() {
             "" | "application/json" | "application/x-www-form-urlencoded" => {
                 let (value, duplicate) = strict::decode(body).map_err(|e| undecodable(e.to_string()))?;
-                Ok(Decoded { value, duplicate })
+                Decoded { value, duplicate }
             }
             "application/yaml" => {
                 let text = std::str::from_utf8(body).map_err(|e| undecodable(e.to_string()))?;
-                let value = serde_saphyr::from_str(text)
+                let value = limits::yaml(text)
                     .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))?;
-                Ok(Decoded { value, duplicate: Vec::new() })
+                Decoded { value, duplicate: Vec::new() }
             }
             protobuf::MEDIA_TYPE => {
                 let value = protobuf::decode(body).map_err(|e| Status::bad_request(e.to_string()))?;
-                Ok(Decoded { value, duplicate: Vec::new() })
+                Decoded { value, duplicate: Vec::new() }
             }
-            other => Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml, application/vnd.kubernetes.protobuf (got {other})"
-            ))),
-        }
+            other => {
+                return Err(Status::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: application/json, \
+                     application/yaml, application/vnd.kubernetes.protobuf (got {other})"
+                )));
+            }
+        };
+        limits::check_depth(&decoded.value).map_err(|why| undecodable(why.to_owned()))?;
+        Ok(decoded)
     }
 
     /// Refuses an object of another kind or version than the path names; fills in what is left out.

@@ -9,10 +9,11 @@ use super::{Context, Part, key_of, view};
 use crate::admission::Operation;
 use crate::codec;
 use crate::kinds;
+use crate::limits;
 use crate::managed::{self, OptionsKind, check_options};
 use crate::meta::{self, MetaExt as _, object_mut};
 use crate::status::Status;
-use crate::store::{Action, Encoded, Expect, Write, WriteError};
+use crate::store::{Action, Expect, Write, WriteError};
 
 /// Names are generated this often before the client hears of a clash.
 const GENERATE_ATTEMPTS: u32 = 8;
@@ -87,7 +88,7 @@ async fn create_once(context: &mut Context, mut value: Value, generate: bool, dr
             None => Ok(value),
         };
     }
-    let encoded = Encoded::new(&codec::to_storage(&resource, &value));
+    let encoded = limits::encode(&codec::to_storage(&resource, &value))?;
     let write = Write { table: resource.storage.clone(), key, expect: Expect::Absent, action: Action::Put(encoded) };
     let stored = context.core.store.write(write).await.map_err(|e| match e {
         WriteError::Exists => taken(),

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::StatusCode;
+use bytes::Bytes;
+use futures::stream;
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::respond::Shape;
+use super::respond::{self, Shape};
 use super::{Context, Target, view};
 use crate::codec;
 use crate::selectors::{FieldSelector, LabelSelector};
@@ -33,6 +36,11 @@ impl Filter {
 
     pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether objects have to be decoded to be chosen.
+    pub(crate) fn decodes(&self) -> bool {
+        !self.fields.only_by_key()
     }
 
     /// Whether a stored object is selected.
@@ -127,7 +135,7 @@ pub(super) fn list(context: &Context) -> Result<Response, Status> {
         }
         _ => None,
     };
-    stored(context, &page, listing.revision, next)
+    stored(context, page, listing.revision, next)
 }
 
 fn start(context: &Context) -> Result<Start, Status> {
@@ -218,7 +226,7 @@ fn list_meta(context: &Context, revision: u64, next: &Next) -> Value {
     meta
 }
 
-fn stored(context: &Context, page: &[Arc<Object>], revision: u64, next: Next) -> Result<Response, Status> {
+fn stored(context: &Context, page: Vec<Arc<Object>>, revision: u64, next: Next) -> Result<Response, Status> {
     let target = &context.target;
     let meta = list_meta(context, revision, &next);
     if context.format.shape != Shape::Object || !codec::same_as_stored(&target.resource, &target.version) {
@@ -227,25 +235,83 @@ fn stored(context: &Context, page: &[Arc<Object>], revision: u64, next: Next) ->
         return shaped(context, decoded?, meta);
     }
     // The common case: stored bytes are copied, nothing is parsed.
-    let mut body = Vec::with_capacity(256 + page.iter().map(|o| o.body.len() + 1).sum::<usize>());
     let head = json!({
         "kind": target.resource.list_kind, "apiVersion": target.resource.api_version(&target.version), "metadata": meta,
     })
     .to_string();
-    body.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
-    body.extend_from_slice(b",\"items\":[");
-    // Built-in kinds have their type in the list only.
-    let lead = if target.resource.builtin() { lead(context) } else { String::new() };
-    for (at, object) in page.iter().enumerate() {
-        if at > 0 {
-            body.push(b',');
-        }
-        let bytes = untyped(&object.body, &lead);
-        body.extend_from_slice(bytes.0);
-        body.extend_from_slice(bytes.1);
+    let copied = Copied {
+        head: format!("{},\"items\":[", &head[..head.len() - 1]),
+        // Built-in kinds have their type in the list only.
+        lead: if target.resource.builtin() { lead(context) } else { String::new() },
+        page,
+        next: 0,
+    };
+    let size = copied.size();
+    if context.format.yaml || size <= PIECE {
+        return Ok(view::finish(context, StatusCode::OK, copied.flatten().collect()));
     }
-    body.extend_from_slice(b"]}");
-    Ok(view::finish(context, StatusCode::OK, body))
+    let mut response = respond::json_body(StatusCode::OK, copied.into_body(), &context.warnings);
+    response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
+    Ok(response)
+}
+
+/// About so much of a list is made at a time, when the client has taken what was before: a list of any size takes neither much
+/// memory nor the processor for long.
+const PIECE: usize = 64 << 10;
+
+/// A list of stored objects, piece by piece.
+struct Copied {
+    /// Up to the first object.
+    head: String,
+    /// What objects begin with that lists leave out.
+    lead: String,
+    page: Vec<Arc<Object>>,
+    /// The object that comes next; one more than there are when all is said.
+    next: usize,
+}
+
+const TAIL: &[u8] = b"]}";
+
+impl Copied {
+    /// The size of the whole.
+    fn size(&self) -> usize {
+        let object = |object: &Arc<Object>| {
+            let (start, rest) = untyped(&object.body, &self.lead);
+            start.len() + rest.len()
+        };
+        let commas = self.page.len().saturating_sub(1);
+        self.head.len() + self.page.iter().map(object).sum::<usize>() + commas + TAIL.len()
+    }
+
+    fn into_body(self) -> Body {
+        Body::from_stream(stream::iter(self.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece)))))
+    }
+}
+
+impl Iterator for Copied {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.next > self.page.len() {
+            return None;
+        }
+        let mut piece = std::mem::take(&mut self.head).into_bytes();
+        while let Some(object) = self.page.get(self.next) {
+            if piece.len() >= PIECE {
+                return Some(piece);
+            }
+            if self.next > 0 {
+                piece.push(b',');
+            }
+            let (start, rest) = untyped(&object.body, &self.lead);
+            piece.extend_from_slice(start);
+            piece.extend_from_slice(rest);
+            self.next += 1;
+        }
+        piece.extend_from_slice(TAIL);
+        self.next += 1;
+        Some(piece)
+    }
 }
 
 /// How a stored object of the resource begins: with its type.

@@ -10,6 +10,7 @@ use super::{Context, apply, view};
 use crate::admission::Operation;
 use crate::codec;
 use crate::kinds;
+use crate::limits;
 use crate::managed::{self, OptionsKind, check_options};
 use crate::meta::{self, MetaExt as _, object_mut};
 use crate::patch::Patch;
@@ -201,14 +202,14 @@ async fn modify_once(
         return Ok(Some(new));
     }
     let gone = old.deleting() && kinds::nothing_holds(resource, &new);
-    // What goes with its last finalizer is not written once more: watchers see its last stored state.
-    let encoded = Encoded::new(&codec::to_storage(resource, if gone { &old } else { &new }));
-    let write = Write {
-        table: resource.storage.clone(),
-        key: key.clone(),
-        expect: Expect::Revision(current.revision),
-        action: if gone { Action::Delete(encoded) } else { Action::Put(encoded) },
+    let action = if gone {
+        // What goes with its last finalizer is not written once more: watchers see its last stored state.
+        Action::Delete(Encoded::new(&codec::to_storage(resource, &old)))
+    } else {
+        Action::Put(limits::encode(&codec::to_storage(resource, &new))?)
     };
+    let write =
+        Write { table: resource.storage.clone(), key: key.clone(), expect: Expect::Revision(current.revision), action };
     match context.core.store.write(write).await {
         Ok(stored) => {
             let revision = if gone { current.revision } else { stored.revision };

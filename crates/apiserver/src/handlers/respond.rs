@@ -92,7 +92,12 @@ pub(crate) fn json(code: StatusCode, value: &Value, warnings: &[String]) -> Resp
 
 /// Bytes which are JSON already.
 pub(crate) fn json_bytes(code: StatusCode, body: Bytes, warnings: &[String]) -> Response {
-    let mut response = Response::new(Body::from(body));
+    json_body(code, Body::from(body), warnings)
+}
+
+/// A body which is JSON already.
+pub(crate) fn json_body(code: StatusCode, body: Body, warnings: &[String]) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

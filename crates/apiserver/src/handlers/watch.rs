@@ -190,6 +190,7 @@ struct Feed {
 
 impl Feed {
     async fn next(&mut self) -> Option<Bytes> {
+        let mut passed = 0_usize;
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Some(line);
@@ -198,6 +199,11 @@ impl Feed {
                 return None;
             }
             if let Some(object) = self.initial.pop_front() {
+                // Passing by many objects that are not selected must not keep the processor from others.
+                passed += 1;
+                if passed.is_multiple_of(BATCH) {
+                    tokio::task::yield_now().await;
+                }
                 if let Err(status) = self.existing(&object) {
                     self.end(&status);
                 }
@@ -214,6 +220,9 @@ impl Feed {
                             self.end(&status);
                             break;
                         }
+                    }
+                    if self.ready.is_empty() {
+                        tokio::task::yield_now().await;
                     }
                 }
                 Err(gone) => self.end(&too_old(gone)),

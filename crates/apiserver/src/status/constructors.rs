@@ -85,9 +85,16 @@ impl Status {
         Status::expired(format!("too old resource version: {requested} ({oldest})"))
     }
 
-    /// 413: the body is too large.
-    pub fn too_large(limit: usize) -> Self {
-        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+    /// 413: the body is too large, or asks for too much.
+    pub fn too_large(why: impl std::fmt::Display) -> Self {
+        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
+    }
+
+    /// 504: it took too long.
+    pub fn timeout(why: &str) -> Self {
+        let mut status = Status::new(504, "Timeout", format!("Timeout: {why}"));
+        status.bare_details = true;
+        status
     }
 
     /// 415: a body type which is not understood.

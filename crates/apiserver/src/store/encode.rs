@@ -42,6 +42,11 @@ impl Encoded {
         Encoded { bytes, gap, labels: labels(value) }
     }
 
+    /// The size in bytes, without the revision.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The final bytes at a revision.
     pub(super) fn at(&self, revision: u64) -> Bytes {
         let mut out = Vec::with_capacity(self.bytes.len() + 20);

@@ -86,6 +86,10 @@ impl State {
         self.tables.get(table).is_none_or(|t| range(&t.objects, prefix).next().is_none())
     }
 
+    pub(super) fn has_more_than(&self, table: &str, prefix: &str, count: usize) -> bool {
+        self.tables.get(table).is_some_and(|t| range(&t.objects, prefix).nth(count).is_some())
+    }
+
     pub(super) fn list(&self, table: &str, prefix: &str, at: Option<u64>) -> Result<Listing, Gone> {
         let at = at.unwrap_or(self.revision).min(self.revision);
         let Some(table) = self.tables.get(table) else {

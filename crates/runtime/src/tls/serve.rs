@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,23 +20,33 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::PeerCertificate;
+use super::limits::{Activity, ConnectionLimits, Handshakes, Impatient};
 
-/// A client has this long to finish the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// And this long to send the headers of a request.
-const HEADERS: Duration = Duration::from_secs(30);
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 4096;
 /// What requests may still take when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// Size of all headers of a request.
 const HEADER_BYTES: usize = 64 * 1024;
+/// Requests at a time on one connection, as a kube-apiserver's.
+const STREAMS: u32 = 1000;
 
 /// Serves the router over TLS until `shutdown`, then gives running requests a few seconds. Requests carry the client's address
 /// ([`ConnectInfo<SocketAddr>`]) and, where it showed one, its certificate ([`PeerCertificate`]).
 pub async fn serve(listener: TcpListener, router: Router, tls: Arc<ServerConfig>, shutdown: CancellationToken) {
+    serve_within(ConnectionLimits::default(), listener, router, tls, shutdown).await;
+}
+
+/// As [`serve`], with other limits.
+pub async fn serve_within(
+    limits: ConnectionLimits,
+    listener: TcpListener,
+    router: Router,
+    tls: Arc<ServerConfig>,
+    shutdown: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let strangers = Arc::new(Semaphore::new(limits.strangers));
+    let handshakes = Handshakes::new(limits.handshakes);
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     loop {
@@ -52,8 +63,15 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Arc<ServerConfig>
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection =
-                    Connection { acceptor: acceptor.clone(), router: router.clone(), shutdown: shutdown.clone(), peer };
+                let connection = Connection {
+                    acceptor: acceptor.clone(),
+                    router: router.clone(),
+                    shutdown: shutdown.clone(),
+                    limits: limits.clone(),
+                    strangers: strangers.clone(),
+                    handshakes: handshakes.clone(),
+                    peer,
+                };
                 let kill = kill.clone();
                 tasks.spawn(async move {
                     tokio::select! {
@@ -82,52 +100,89 @@ struct Connection {
     acceptor: TlsAcceptor,
     router: Router,
     shutdown: CancellationToken,
+    limits: ConnectionLimits,
+    strangers: Arc<Semaphore>,
+    handshakes: Arc<Handshakes>,
     peer: SocketAddr,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
-        let stream = match tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!(peer = %self.peer, "TLS handshake took too long");
+        let handshake = self.handshakes.begin();
+        let stream = tokio::select! {
+            stream = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(stream)) => match stream {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = %self.peer, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    tracing::debug!(peer = %self.peer, "TLS handshake took too long");
+                    return;
+                }
+            },
+            () = handshake.cut.cancelled() => {
+                tracing::debug!(peer = %self.peer, "TLS handshake gave way to newer ones");
                 return;
             }
         };
+        drop(handshake);
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let certificate = certificate.map(|leaf| PeerCertificate(leaf.clone().into_owned()));
+        let _stranger = match certificate {
+            Some(_) => None,
+            None => match self.strangers.try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    tracing::debug!(peer = %self.peer, "too many connections without a certificate");
+                    return;
+                }
+            },
+        };
         let (router, peer) = (self.router, self.peer);
+        let activity = Activity::new();
+        let active = activity.clone();
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            router.clone().oneshot(request)
+            let (active, answer) = (active.request(), router.clone().oneshot(request));
+            async move {
+                // The request lasts as long as its answer is sent.
+                let keep = move |error: axum::Error| {
+                    let _ = &active;
+                    error
+                };
+                answer.await.map(|response| response.map(|body| Body::new(body.map_err(keep))))
+            }
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS)
+            .header_read_timeout(self.limits.headers)
             .max_buf_size(HEADER_BYTES)
             .http2()
             .timer(TokioTimer::new())
             .max_header_list_size(HEADER_BYTES as u32)
-            .max_concurrent_streams(1000)
+            .max_concurrent_streams(STREAMS)
             // A peer that vanished without a word is found out.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(Impatient::new(stream, self.limits.stalled)), service);
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = self.shutdown.cancelled() => {
+            () = async {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => {}
+                    () = activity.idle(self.limits.idle) => {}
+                }
+            } => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -9,9 +9,13 @@ use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
 use fv_runtime::certificates::{Authorities, CertificateError, Identity, Reload, keep_reloading};
-use fv_runtime::tls::{ClientCertificates, PeerCertificate, client_config, serve, server_config};
+use fv_runtime::tls::{
+    ClientCertificates, ConnectionLimits, PeerCertificate, client_config, serve, serve_within, server_config,
+};
 use fv_testkit::certificates::{Authority, Mounted};
-use rustls::ClientConfig;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -197,4 +201,74 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_force() {
     authorities.reload().unwrap_err();
     assert_eq!(authorities.roots().len(), 1);
     assert!(Authorities::open(&bundle.path().join("nothing")).unwrap_err().to_string().contains("nothing"));
+}
+
+/// What a client without a certificate shows.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+async fn start_within(end: &End, limits: ConnectionLimits) -> SocketAddr {
+    let config = server_config(end.identity.clone(), ClientCertificates::Optional(end.authorities.clone())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().route("/", get(|| async { CLIENT }));
+    tokio::spawn(serve_within(limits, listener, router, config, end.stop.clone()));
+    address
+}
+
+#[tokio::test]
+async fn connections_that_send_nothing_keep_nobody_out() {
+    let authority = Authority::new("one");
+    let (server, client) = (End::new(&authority, SERVER), End::new(&authority, CLIENT));
+    let handshake = Duration::from_secs(3600);
+    let address =
+        start_within(&server, ConnectionLimits { handshakes: 4, connections: 6, handshake, ..Default::default() })
+            .await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+        assert_eq!(ask_anew(address, client.client(SERVER)).await.unwrap(), CLIENT);
+    }
+    let ended = silent[0].read(&mut [0]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "the oldest of them is ended");
+}
+
+#[tokio::test]
+async fn clients_without_a_certificate_leave_room_for_those_with_one() {
+    let authority = Authority::new("one");
+    let (server, client) = (End::new(&authority, SERVER), End::new(&authority, CLIENT));
+    let address = start_within(&server, ConnectionLimits { strangers: 2, connections: 4, ..Default::default() }).await;
+    let mut nobody = (*client.client(SERVER)).clone();
+    nobody.client_auth_cert_resolver = Arc::new(NoCertificate);
+    let nobody = Arc::new(nobody);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = connect(address, nobody.clone()).await.unwrap();
+        ask(&mut stream).await.unwrap();
+        held.push(stream);
+    }
+    assert!(ask_anew(address, nobody.clone()).await.is_err(), "a third stranger is sent away");
+    assert_eq!(ask_anew(address, client.client(SERVER)).await.unwrap(), CLIENT);
+}
+
+#[tokio::test]
+async fn a_connection_without_requests_ends() {
+    let authority = Authority::new("one");
+    let (server, client) = (End::new(&authority, SERVER), End::new(&authority, CLIENT));
+    let idle = Duration::from_millis(50);
+    let address = start_within(&server, ConnectionLimits { idle, ..Default::default() }).await;
+    let mut stream = connect(address, client.client(SERVER)).await.unwrap();
+    ask(&mut stream).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
+    assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
 }

@@ -152,7 +152,7 @@ fn data(object: &Value, old: Option<&Value>, secret: bool, causes: &mut Vec<Caus
         }
     }
     if size > MAX_DATA {
-        causes.push(Cause::too_long(if secret { "data" } else { "" }, MAX_DATA as u64));
+        causes.push(Cause::too_long(if secret { "data" } else { "[]" }, MAX_DATA as u64));
     }
     let Some(old) = old else { return };
     if secret && text(object, "type") != text(old, "type") {
