@@ -69,6 +69,8 @@ fn controller(namespace: &str) -> Vec<Value> {
                 rule("", &["persistentvolumeclaims"], FOLLOW),
                 rule("", &["pods"], &["list", "watch", "create", "delete"]),
                 rule("", &["pods/status"], &["patch"]),
+                // An agent that is away cannot say so itself.
+                rule("", &["nodes"], &["list", "watch", "patch"]),
                 rule("", &["events"], &["create", "get", "patch"]),
             ],
         ),
