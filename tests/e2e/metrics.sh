@@ -87,6 +87,14 @@ if grep -vxFf "$work/upstream" "$work/promtool.txt"; then
 fi
 passed "promtool finds no fault but upstream's names"
 
+# --- recording rules and alerts ------------------------------------------------------------------------------------------------------
+{ promtool check rules manifests/prometheus-rules.yaml && promtool test rules tests/e2e/rules-test.yaml; } >"$work/rules.txt" 2>&1 || {
+  cat "$work/rules.txt"
+  echo "FAILED  promtool: rules"
+  exit 1
+}
+passed "promtool takes the rules, and they tell what they should"
+
 # --- a Prometheus ----------------------------------------------------------------------------------------------------------------
 in_config() { kubectl config view --raw --minify -o "jsonpath={$1}" | base64 -d; }
 (umask 077 && in_config '.users[0].user.client-key-data' >"$work/client.key")

@@ -3,6 +3,7 @@
 //! Unexpected facts are part of what was observed. Executing a plan is `fv_runtime`'s business.
 
 pub mod conditions;
+pub mod node;
 pub mod operator;
 pub mod patch;
 pub mod plan;

@@ -45,7 +45,7 @@ pub enum Requeue {
 pub struct Step {
     pub effect: Effect,
     /// Recorded when the effect changed something.
-    pub done: Option<EventSpec>,
+    pub done: Vec<EventSpec>,
     /// Stable reason word of a failure, one of [`failures`]: event reason, condition reason, metric label.
     pub failed: &'static str,
     /// Beginning of the event's text on failure; the cause is appended.
@@ -76,6 +76,8 @@ pub enum Effect {
     PatchVm { key: ObjectKey, resource_version: String, patch: Value },
     /// JSON patch of a pod's status; its first operation tests the version.
     PatchPodStatus { key: ObjectKey, patch: Value },
+    /// Merge patch of a Node's metadata, refused by the API when its version is not the one the patch names.
+    PatchNode { name: String, patch: Value },
 }
 
 /// Why a VMI may be deleted: what its VirtualMachine said at this version. Executing reads the VirtualMachine again and does

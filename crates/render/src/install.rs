@@ -14,6 +14,7 @@ use sha1::{Digest as _, Sha1};
 pub mod certificates;
 mod customize;
 mod images;
+pub mod monitoring;
 mod object;
 pub mod operator;
 mod policy;
@@ -26,6 +27,7 @@ mod workloads;
 
 pub use customize::CustomizeError;
 pub use images::{Component, ImageSource, Images};
+pub use monitoring::Monitoring;
 pub use object::{Object, ObjectId, Stage};
 
 /// Label of everything an operator of ours installed; its value is the operator's namespace.
@@ -59,6 +61,8 @@ pub struct Install<'a> {
     pub images: &'a Images,
     /// PEM bundle of our certificate authorities, for the API server's calls to webhooks and to the aggregated API.
     pub ca_bundle: &'a str,
+    /// Who scrapes us, where the cluster has a Prometheus operator.
+    pub monitoring: Option<&'a Monitoring>,
 }
 
 impl Install<'_> {
@@ -93,6 +97,7 @@ impl Install<'_> {
         objects.extend(policy::objects(self).into_iter().map(|value| Object::new(Stage::Services, value)));
         objects.extend(workloads::objects(self));
         objects.extend(webhooks::objects(self).into_iter().map(|value| Object::new(Stage::Registration, value)));
+        objects.extend(monitoring::objects(self).into_iter().map(|value| Object::new(Stage::Monitoring, value)));
         customize::apply(self.kubevirt, &mut objects)?;
         let identifier = self.identifier()?;
         for object in &mut objects {

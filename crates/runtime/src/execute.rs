@@ -5,7 +5,7 @@ use fv_plan::{
     DeleteIntent, Effect, EffectFailure, EventKind, EventSpec, Guard, ObjectKey, Plan, Requeue, StatusKind,
     StatusWrite, Step,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -101,7 +101,7 @@ impl Executor {
             match self.apply(effect).await {
                 Ok(Done::Changed) => {
                     outcome.writes += 1;
-                    if let Some(event) = done {
+                    for event in done {
                         self.recorder.record(event);
                     }
                 }
@@ -170,9 +170,12 @@ impl Executor {
                 self.delete::<Pod>(&key, &params).await
             }
             Effect::PatchVm { key, resource_version: _, patch } => {
-                self.patch::<VirtualMachine>(&key, patch, None).await
+                merge::<VirtualMachine>(&self.api(&key), &key.name, patch, None).await
             }
             Effect::PatchPodStatus { key, patch } => self.patch_pod_status(&key, patch).await,
+            Effect::PatchNode { name, patch } => {
+                merge::<Node>(&Api::all(self.client.clone()), &name, patch, None).await
+            }
         }
     }
 
@@ -251,26 +254,6 @@ impl Executor {
         }
     }
 
-    async fn patch<K>(&self, key: &ObjectKey, patch: Value, subresource: Option<&str>) -> Result<Done, ExecuteError>
-    where
-        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        let (api, params, patch) = (self.api::<K>(key), PatchParams::default(), Patch::Merge(patch));
-        let answer = match subresource {
-            None => api.patch_metadata(&key.name, &params, &patch).await.map(drop),
-            Some(subresource) => api.patch_subresource(subresource, &key.name, &params, &patch).await.map(drop),
-        };
-        match answer {
-            Ok(()) => Ok(Done::Changed),
-            // The object is gone; its watch event says so.
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Done::Unchanged),
-            Err(error) => Err(classify(error)),
-        }
-    }
-
     /// A failed test of a JSON patch comes back as 422: the pod was written in between.
     async fn patch_pod_status(&self, key: &ObjectKey, patch: Value) -> Result<Done, ExecuteError> {
         let patch: json_patch::Patch = serde_json::from_value(patch)
@@ -290,8 +273,8 @@ impl Executor {
             self.ensure_no_pod_of(&key, &vmi_uid).await?;
         }
         match kind {
-            StatusKind::Vm => self.patch::<VirtualMachine>(&key, patch, Some("status")).await,
-            StatusKind::Vmi => self.patch::<VirtualMachineInstance>(&key, patch, None).await,
+            StatusKind::Vm => merge::<VirtualMachine>(&self.api(&key), &key.name, patch, Some("status")).await,
+            StatusKind::Vmi => merge::<VirtualMachineInstance>(&self.api(&key), &key.name, patch, None).await,
         }
     }
 
@@ -304,6 +287,24 @@ impl Executor {
             Some(pod) => Err(ExecuteError::Stale(format!("pod {} of {key} is there", pod.name_any()))),
             None => Ok(()),
         }
+    }
+}
+
+/// Applies a merge patch that names the version it was made for.
+async fn merge<K>(api: &Api<K>, name: &str, patch: Value, subresource: Option<&str>) -> Result<Done, ExecuteError>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let answer = match subresource {
+        None => api.patch_metadata(name, &params, &patch).await.map(drop),
+        Some(subresource) => api.patch_subresource(subresource, name, &params, &patch).await.map(drop),
+    };
+    match answer {
+        Ok(()) => Ok(Done::Changed),
+        // The object is gone; its watch event says so.
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Done::Unchanged),
+        Err(error) => Err(classify(error)),
     }
 }
 

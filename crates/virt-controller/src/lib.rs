@@ -1,6 +1,6 @@
 //! virt-controller: turns VirtualMachines into VirtualMachineInstances and those into launcher pods, and keeps their status true.
 //!
-//! Watches VirtualMachine, VirtualMachineInstance, launcher pods and claims; writes to the API and nowhere else. It holds no state of
+//! Watches VirtualMachine, VirtualMachineInstance, launcher pods, claims and Nodes; writes to the API and nowhere else. It holds no state of
 //! its own: started anew, it goes on from what the API says.
 //!
 //! # Rights on a cluster
@@ -14,12 +14,14 @@
 //! | | pods | list, watch, create, delete | launcher pods |
 //! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
 //! | | pods/status | patch | the readiness gate |
+//! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed |
 //! | | events | create, get, patch | |
 //! | `kubevirt.io` | kubevirts | list, watch | settings |
 //! | `coordination.k8s.io` | leases, in our namespace | create (any name); get, update of `virt-controller` | which replica works |
 
 mod failures;
 mod metrics;
+mod node;
 pub mod program;
 mod project;
 mod vm;
@@ -30,10 +32,11 @@ use std::sync::Arc;
 use fv_api::config::ClusterConfig;
 use fv_api::meta::labels;
 use fv_api::{VirtualMachine, VirtualMachineInstance};
+use fv_plan::node::NodeFacts;
 use fv_plan::vmi::{ClaimFacts, PodFacts, claims_of};
 use fv_plan::{ObjectKey, Plan};
 use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::task::{JoinError, JoinSet};
@@ -92,8 +95,10 @@ pub async fn run_with(
         vmis: Cache::default(),
         pods: Cache::indexed(|pod: &PodFacts| pod.created_by.as_deref()),
         claims: Cache::default(),
+        nodes: Cache::default(),
         vm_queue: WorkQueue::named("virt-controller-vm"),
         vmi_queue: WorkQueue::named("virt-controller-vmi"),
+        node_queue: WorkQueue::named("virt-controller-node"),
         vm_failures: Failures::default(),
         vmi_failures: Failures::default(),
         executor: Executor::new(client.clone(), recorder.clone()),
@@ -137,7 +142,14 @@ pub async fn run_with(
                     async move { vmi::reconcile(&shared, key).await }
                 })
             };
-            tokio::join!(vm_workers, vmi_workers);
+            let node_workers = {
+                let shared = shared.clone();
+                run_workers(shared.node_queue.clone(), 1, stop.clone(), move |key| {
+                    let shared = shared.clone();
+                    async move { node::reconcile(&shared, key).await }
+                })
+            };
+            tokio::join!(vm_workers, vmi_workers, node_workers);
         });
     }
 
@@ -157,14 +169,17 @@ pub async fn run_with(
     result
 }
 
-/// What both controllers know and use.
+/// What the controllers know and use.
 struct Shared {
     vms: Cache<VirtualMachine>,
     vmis: Cache<VirtualMachineInstance>,
     pods: Cache<PodFacts>,
     claims: Cache<ClaimFacts>,
+    /// Nobody waits for the first list of these: a node that is not known is not judged.
+    nodes: Cache<NodeFacts>,
     vm_queue: Arc<WorkQueue<ObjectKey>>,
     vmi_queue: Arc<WorkQueue<ObjectKey>>,
+    node_queue: Arc<WorkQueue<ObjectKey>>,
     vm_failures: Failures,
     vmi_failures: Failures,
     executor: Executor,
@@ -229,6 +244,17 @@ fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Share
                     queue.add(ObjectKey::new(change.key.namespace.clone(), owner));
                 }
             },
+            stop.clone(),
+        ));
+    }
+    {
+        let queue = shared.node_queue.clone();
+        tasks.spawn(reflect::<Node, _>(
+            client.clone(),
+            watcher::Config::default(),
+            shared.nodes.clone(),
+            |node| NodeFacts::of(&node),
+            move |change| queue.add(change.key),
             stop.clone(),
         ));
     }

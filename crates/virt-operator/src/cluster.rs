@@ -8,7 +8,8 @@ use fv_api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use fv_plan::operator::certificates::{Authority, published};
 use fv_plan::operator::objects::Live;
 use fv_plan::operator::{Observed, Target, Workload};
-use fv_render::install::{Install, MANAGED_BY, MANAGER, ObjectId, RenderError, certificates as rendered};
+use fv_render::install::{Install, MANAGED_BY, MANAGER, Monitoring, ObjectId, RenderError, certificates as rendered};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::ListParams;
 use kube::core::{DynamicObject, ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -56,12 +57,12 @@ pub(crate) async fn observe(
     failure: Option<String>,
 ) -> Result<Observed, ClusterError> {
     let namespace = &settings.namespace;
-    let mut live = managed(client, namespace).await?;
+    let (mut live, has_prometheus_operator) = managed(client, namespace).await?;
     for id in certificate_ids(namespace) {
         look_for(client, id, &mut live).await?;
     }
     let authority = certificates::read(&live, namespace);
-    let target = target(settings, &kubevirt, &authority)?;
+    let target = target(client, settings, &kubevirt, &authority, has_prometheus_operator).await?;
     for object in target.as_ref().map(|target| target.objects.as_slice()).unwrap_or_default() {
         look_for(client, object.id(), &mut live).await?;
     }
@@ -83,10 +84,12 @@ pub(crate) async fn observe(
 }
 
 /// What the resource asks for, or what is wrong with it.
-fn target(
+async fn target(
+    client: &Client,
     settings: &Settings,
     kubevirt: &KubeVirt,
     authority: &Authority,
+    has_prometheus_operator: bool,
 ) -> Result<Result<Target, String>, ClusterError> {
     // A webhook may have been away when it was written.
     let causes = kubevirt_causes(&serde_json::to_value(kubevirt)?);
@@ -96,7 +99,14 @@ fn target(
     }
     let images = settings.images.resolve(&kubevirt.spec);
     let bundle = published(authority);
-    let install = Install { kubevirt, namespace: &settings.namespace, images: &images, ca_bundle: &bundle };
+    let monitoring = if has_prometheus_operator { prometheus(client, kubevirt).await? } else { None };
+    let install = Install {
+        kubevirt,
+        namespace: &settings.namespace,
+        images: &images,
+        ca_bundle: &bundle,
+        monitoring: monitoring.as_ref(),
+    };
     let rendered = || -> Result<Target, RenderError> {
         Ok(Target {
             objects: install.objects()?,
@@ -110,20 +120,41 @@ fn target(
     Ok(rendered().map_err(|error| error.to_string()))
 }
 
-/// Objects that an operator manages, ours or another's.
-async fn managed(client: &Client, namespace: &str) -> Result<BTreeMap<ObjectId, Live>, ClusterError> {
+/// The Prometheus that is to scrape us, by its service account.
+async fn prometheus(client: &Client, kubevirt: &KubeVirt) -> Result<Option<Monitoring>, ClusterError> {
+    for candidate in Monitoring::candidates(&kubevirt.spec) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &candidate.namespace);
+        let found = accounts.get_metadata_opt(&candidate.account).await;
+        let name = || format!("ServiceAccount {}/{}", candidate.namespace, candidate.account);
+        if found.map_err(|source| ClusterError::Get(name(), source))?.is_some() {
+            return Ok(Some(candidate));
+        }
+        tracing::debug!(account = name(), "no Prometheus");
+    }
+    Ok(None)
+}
+
+/// Objects that an operator manages, ours or another's; and whether the cluster has the kinds of a Prometheus operator.
+async fn managed(client: &Client, namespace: &str) -> Result<(BTreeMap<ObjectId, Live>, bool), ClusterError> {
     let params = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let mut live = BTreeMap::new();
+    let mut has_prometheus_operator = true;
     for kind in KINDS {
-        let listed = kind.api::<DynamicObject>(client.clone(), namespace).list(&params).await;
-        let list = listed.map_err(|source| ClusterError::List { what: kind.kind, source })?;
+        let list = match kind.api::<DynamicObject>(client.clone(), namespace).list(&params).await {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 && kind.is_optional() => {
+                has_prometheus_operator = false;
+                continue;
+            }
+            Err(source) => return Err(ClusterError::List { what: kind.kind, source }),
+        };
         let resource = kind.resource();
         for object in list.items {
             let value = value_of(object, &resource.api_version, kind.kind)?;
             live.insert(ObjectId::of(&value), Live { value });
         }
     }
-    Ok(live)
+    Ok((live, has_prometheus_operator))
 }
 
 /// Looks under a name that would be ours, in case somebody else has it.
@@ -190,3 +221,6 @@ where
     };
     Ok(items.iter().map(|item| workload(&item.metadata)).collect())
 }
+
+#[cfg(test)]
+mod tests;

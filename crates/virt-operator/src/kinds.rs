@@ -1,6 +1,6 @@
 //! The kinds of objects an installation has.
 
-use fv_render::install::ObjectId;
+use fv_render::install::{ObjectId, monitoring};
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope, GroupVersionKind};
 use kube::{Api, Client, Resource};
 
@@ -46,9 +46,16 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("apps", "Deployment", Scope::Namespaces),
     kind("apps", "DaemonSet", Scope::Namespaces),
     kind("policy", "PodDisruptionBudget", Scope::Namespaces),
+    kind(monitoring::GROUP, "ServiceMonitor", Scope::Namespaces),
+    kind(monitoring::GROUP, "PrometheusRule", Scope::Namespaces),
 ];
 
 impl Kind {
+    /// Whether a cluster may do without: the kinds of a Prometheus operator.
+    pub(crate) fn is_optional(&self) -> bool {
+        self.group == monitoring::GROUP
+    }
+
     pub(crate) fn resource(&self) -> ApiResource {
         resource(self.group, self.kind)
     }

@@ -50,8 +50,25 @@ pub(super) fn check(spec: &KubeVirtSpec, field: &Field, causes: &mut Causes) {
             causes.invalid(&at, format!("{at}: {fault}"));
         }
     }
+    monitoring(spec, field, causes);
     if let Some(configuration) = &spec.configuration {
         settings(configuration, &field.child("configuration"), causes);
+    }
+}
+
+/// Where a Prometheus is, and as whom it runs.
+fn monitoring(spec: &KubeVirtSpec, field: &Field, causes: &mut Causes) {
+    type Rule = fn(&str) -> Vec<String>;
+    let rows: [(&str, &Option<String>, Rule); 3] = [
+        ("monitorNamespace", &spec.monitor_namespace, names::dns_label),
+        ("serviceMonitorNamespace", &spec.service_monitor_namespace, names::dns_label),
+        ("monitorAccount", &spec.monitor_account, names::dns_subdomain),
+    ];
+    for (name, value, faults) in rows {
+        let at = field.child(name);
+        for fault in value.as_deref().filter(|value| !value.is_empty()).map(faults).unwrap_or_default() {
+            causes.invalid(&at, format!("{at}: {fault}"));
+        }
     }
 }
 

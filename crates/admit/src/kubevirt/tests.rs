@@ -80,8 +80,8 @@ fn what_is_not_implemented_is_refused_with_its_path_and_a_way_out() {
             "spec.customizeComponents.patches[0].type: strategic is not supported yet by Ferrovirt: use json or merge",
         ),
         (
-            json!({"monitorNamespace": "monitoring"}),
-            "spec.monitorNamespace: monitoring is not supported yet by Ferrovirt: remove it",
+            json!({"synchronizationPort": "9185"}),
+            "spec.synchronizationPort: 9185 is not supported yet by Ferrovirt: remove it",
         ),
     ] {
         assert_eq!(messages(spec), [message]);
@@ -96,6 +96,10 @@ fn values_that_cannot_work_are_refused_with_path_and_way_out() {
             "spec.uninstallStrategy 'Never': use one of RemoveWorkloads, BlockUninstallIfWorkloadsExist",
         ),
         (json!({"infra": {"replicas": 0}}), "infra replica count can't be 0"),
+        (
+            json!({"monitorNamespace": "Watchers"}),
+            "spec.monitorNamespace: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+        ),
         (json!({"imageTag": "a b"}), "spec.imageTag: \"a b\" is not a tag: use one such as v1.0.0"),
         (
             json!({"imageRegistry": "quay.io/x/"}),

@@ -131,6 +131,7 @@ pub fn stage_of(id: &ObjectId) -> Stage {
         "Secret" | "ConfigMap" => Stage::Certificates,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" | "APIService" => Stage::Registration,
         "DaemonSet" => Stage::Handler,
+        "ServiceMonitor" | "PrometheusRule" => Stage::Monitoring,
         "Deployment" | "PodDisruptionBudget" if id.name.starts_with("virt-api") => Stage::Api,
         "Deployment" | "PodDisruptionBudget" => Stage::Controller,
         _ => Stage::Services,

@@ -80,6 +80,7 @@ fn effects(observed: &Observed) -> Vec<Effect> {
             .collect();
     }
     let order = [
+        Stage::Monitoring,
         Stage::Registration,
         Stage::Handler,
         Stage::Controller,

@@ -11,9 +11,9 @@ use super::objects::{generation_entry, is_as_wanted, is_ready, replacement, reso
 use super::{Effect, Observed, Target, certificates};
 
 /// The first installation: virt-api answers before the API server is told to ask it, and before anybody needs its answers.
-const INSTALL: [Stage; 8] = Stage::ALL;
+const INSTALL: [Stage; 9] = Stage::ALL;
 /// An update: the node agents understand what is new before the control plane asks them for it.
-const UPDATE: [Stage; 8] = [
+const UPDATE: [Stage; 9] = [
     Stage::Definitions,
     Stage::Access,
     Stage::Services,
@@ -22,6 +22,7 @@ const UPDATE: [Stage; 8] = [
     Stage::Controller,
     Stage::Api,
     Stage::Registration,
+    Stage::Monitoring,
 ];
 
 /// What is left to do.

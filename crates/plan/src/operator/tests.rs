@@ -155,6 +155,28 @@ fn what_an_installation_no_longer_has_is_deleted_once_it_works() {
 }
 
 #[test]
+fn a_prometheus_operator_that_comes_later_is_told_and_told_first_of_a_removal() {
+    let mut world = installed(json!({"monitorNamespace": "monitoring"}));
+    assert!(!world.live.keys().any(|id| id.group == "monitoring.coreos.com"));
+    world.is_monitored = true;
+    world.run();
+    assert_eq!(world.phase(), "Deployed");
+    assert_eq!(world.condition("Available").unwrap(), "True/AllComponentsReady");
+    let told = [
+        "create Role kubevirt/kubevirt-monitoring",
+        "create RoleBinding kubevirt/kubevirt-monitoring",
+        "create ServiceMonitor monitoring/prometheus-kubevirt-rules",
+        "create PrometheusRule kubevirt/prometheus-kubevirt-rules",
+    ];
+    assert_eq!(world.log, told);
+    world.log.clear();
+    world.delete_kubevirt();
+    world.run();
+    assert!(at(&world, "delete PrometheusRule") < at(&world, "delete APIService"));
+    assert!(world.live.is_empty() && world.kubevirt.is_none());
+}
+
+#[test]
 fn drift_is_repaired_wherever_it_is() {
     let mut world = installed(json!({}));
     let role = world.live.keys().find(id("ClusterRole", "kubevirt-handler")).unwrap().clone();

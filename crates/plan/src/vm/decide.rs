@@ -131,7 +131,7 @@ fn patch_vm(observed: &Observed, patch: Value, failed_text: &str) -> Step {
     let resource_version = observed.resource_version().to_owned();
     Step {
         effect: Effect::PatchVm { key: observed.key(), patch: at_version(patch, &resource_version), resource_version },
-        done: None,
+        done: Vec::new(),
         failed: failures::UPDATE,
         failed_text: failed_text.to_owned(),
         about: observed.about(),
@@ -142,12 +142,12 @@ fn create_step(observed: &Observed, paused: StartPaused) -> Step {
     let name = observed.key().name;
     Step {
         effect: Effect::CreateVmi(Box::new(build::instance(&observed.vm, paused))),
-        done: Some(EventSpec {
+        done: vec![EventSpec {
             about: observed.about(),
             kind: EventKind::Normal,
             reason: "SuccessfulCreate",
             message: format!("Started the virtual machine by creating the new virtual machine instance {name}"),
-        }),
+        }],
         failed: failures::CREATE,
         failed_text: format!("Error creating virtual machine instance {name}"),
         about: observed.about(),
@@ -165,12 +165,12 @@ fn delete_step(observed: &Observed, instance: &Instance<'_>) -> Step {
                 vm_resource_version: observed.resource_version().to_owned(),
             },
         },
-        done: Some(EventSpec {
+        done: vec![EventSpec {
             about: observed.about(),
             kind: EventKind::Normal,
             reason: "SuccessfulDelete",
             message: format!("Stopped the virtual machine by deleting the virtual machine instance {name}"),
-        }),
+        }],
         failed: failures::DELETE,
         failed_text: format!("Error deleting virtual machine instance {name}"),
         about: observed.about(),

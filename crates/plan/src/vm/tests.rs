@@ -295,8 +295,8 @@ fn the_instance_is_made_from_the_template() {
     assert_eq!((owner.uid.as_str(), owner.controller, owner.kind.as_str()), (VM_UID, Some(true), "VirtualMachine"));
     assert_eq!(vmi.spec.domain.firmware.as_ref().and_then(|f| f.uuid.clone()), Some(legacy_firmware_uuid("demo")));
     assert_eq!(
-        step.done.as_ref().map(|event| event.message.as_str()),
-        Some("Started the virtual machine by creating the new virtual machine instance demo")
+        step.done.iter().map(|event| event.message.as_str()).collect::<Vec<_>>(),
+        ["Started the virtual machine by creating the new virtual machine instance demo"]
     );
 }
 

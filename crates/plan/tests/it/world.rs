@@ -248,6 +248,7 @@ impl World {
                 Effect::PatchVm { patch, .. } => {
                     self.patch(StatusKind::Vm, &patch);
                 }
+                Effect::PatchNode { .. } => panic!("neither controller writes nodes"),
                 Effect::PatchPodStatus { key, patch } => {
                     let pod = self.pods.get_mut(&key.name).expect("the pod");
                     assert_eq!(patch[0]["value"], pod.resource_version.as_str());

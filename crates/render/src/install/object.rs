@@ -23,10 +23,12 @@ pub enum Stage {
     Controller,
     /// virt-handler.
     Handler,
+    /// What others watch over all this by: nothing waits for it, and it is silent before anything goes.
+    Monitoring,
 }
 
 impl Stage {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Definitions,
         Self::Access,
         Self::Services,
@@ -35,6 +37,7 @@ impl Stage {
         Self::Registration,
         Self::Controller,
         Self::Handler,
+        Self::Monitoring,
     ];
 }
 

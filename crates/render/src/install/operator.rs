@@ -7,7 +7,7 @@ use super::images::{Component, ImageSource};
 use super::rbac::{binding, cluster_role, components, granted, role, rule, service_account};
 use super::services::PROMETHEUS;
 use super::workloads::spread;
-use super::{Install, RenderError};
+use super::{Install, Monitoring, RenderError};
 
 /// Namespace of upstream's manifests.
 pub const NAMESPACE: &str = "kubevirt";
@@ -18,7 +18,9 @@ pub fn manifest(namespace: &str, source: &ImageSource, pull_policy: &str) -> Res
     // What is given to others depends on no setting.
     let kubevirt = KubeVirt::default();
     let images = source.resolve(&kubevirt.spec);
-    let install = Install { kubevirt: &kubevirt, namespace, images: &images, ca_bundle: "" };
+    let monitoring = Monitoring::candidates(&kubevirt.spec);
+    let install =
+        Install { kubevirt: &kubevirt, namespace, images: &images, ca_bundle: "", monitoring: monitoring.first() };
     let with_granted = |mut rules: Vec<Value>, kind| {
         for rule in granted(&install, kind) {
             if !rules.contains(&rule) {

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::Install;
+use super::{Install, monitoring};
 
 pub(super) mod components;
 mod users;
@@ -25,6 +25,7 @@ pub(super) fn named(group: &str, resources: &[&str], names: &[&str], verbs: &[&s
 pub(super) fn objects(install: &Install<'_>) -> Vec<Value> {
     let mut objects = components::objects(install.namespace);
     objects.extend(users::objects(install));
+    objects.extend(monitoring::access(install));
     objects
 }
 

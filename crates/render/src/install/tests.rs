@@ -20,14 +20,20 @@ fn source() -> ImageSource {
     ImageSource::of_operator_image("quay.io/ferrovirt/virt-operator:v0.1.0", "v0.1.0").unwrap()
 }
 
-fn try_objects(spec: Value) -> Result<Vec<Object>, RenderError> {
+fn try_objects(spec: Value, is_monitored: bool) -> Result<Vec<Object>, RenderError> {
     let kubevirt = kubevirt(spec);
     let images = source().resolve(&kubevirt.spec);
-    Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "PEM" }.objects()
+    let candidates = Monitoring::candidates(&kubevirt.spec);
+    let monitoring = candidates.last().filter(|_| is_monitored);
+    Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "PEM", monitoring }.objects()
 }
 
 fn objects(spec: Value) -> Vec<Object> {
-    try_objects(spec).unwrap()
+    try_objects(spec, false).unwrap()
+}
+
+fn monitored(spec: Value) -> Vec<Object> {
+    try_objects(spec, true).unwrap()
 }
 
 fn named<'a>(objects: &'a [Object], kind: &str, name: &str) -> &'a Value {
@@ -59,7 +65,7 @@ fn typed<T: DeserializeOwned + Serialize>(value: &Value) -> Value {
 
 #[test]
 fn every_field_is_one_that_the_api_knows() {
-    let mut values: Vec<Value> = objects(json!({})).into_iter().map(|object| object.value).collect();
+    let mut values: Vec<Value> = monitored(json!({})).into_iter().map(|object| object.value).collect();
     values.extend(operator::manifest("kubevirt", &source(), "Always").unwrap());
     values.push(certificates::secret("kubevirt", "x", "crt", "key").value);
     values.push(certificates::bundle("kubevirt", "PEM").value);
@@ -70,7 +76,7 @@ fn every_field_is_one_that_the_api_knows() {
             "ClusterRole" => typed::<rbac::v1::ClusterRole>(&value),
             "ClusterRoleBinding" => typed::<rbac::v1::ClusterRoleBinding>(&value),
             "ConfigMap" => typed::<core::v1::ConfigMap>(&value),
-            "CustomResourceDefinition" => continue,
+            "CustomResourceDefinition" | "PrometheusRule" | "ServiceMonitor" => continue,
             "DaemonSet" => typed::<apps::v1::DaemonSet>(&value),
             "Deployment" => typed::<apps::v1::Deployment>(&value),
             "MutatingWebhookConfiguration" => typed::<admission::MutatingWebhookConfiguration>(&value),
@@ -130,7 +136,7 @@ fn no_component_but_the_operator_may_read_secrets() {
 #[test]
 fn an_operator_has_every_right_that_it_hands_out() {
     let manifest = operator::manifest("kubevirt", &source(), "Always").unwrap();
-    for object in objects(json!({})) {
+    for object in monitored(json!({})) {
         let kind = &object.value["kind"];
         for rule in object.value["rules"].as_array().into_iter().flatten() {
             let is_own = |v: &&Value| v["kind"] == *kind && v["metadata"]["name"] == "kubevirt-operator";
@@ -190,6 +196,85 @@ fn images_come_from_where_the_resource_says() {
 }
 
 #[test]
+fn monitoring_objects_are_as_reviewed_and_last() {
+    let (plain, monitored) = (objects(json!({})), monitored(json!({})));
+    let is_added = |object: &&Object| !plain.iter().any(|known| known.id() == object.id());
+    let added: Vec<&Object> = monitored.iter().filter(is_added).collect();
+    let last: Vec<String> = monitored.iter().rev().take(2).map(|object| object.value["kind"].to_string()).collect();
+    assert_eq!(last, [r#""PrometheusRule""#, r#""ServiceMonitor""#]);
+    insta::assert_yaml_snapshot!("monitoring", added.iter().map(|object| &object.value).collect::<Vec<_>>());
+}
+
+#[test]
+fn monitoring_is_where_the_resource_says() {
+    let all = json!({"monitorNamespace": "watchers", "monitorAccount": "prom", "serviceMonitorNamespace": "monitors"});
+    let objects = monitored(all);
+    let binding = named(&objects, "RoleBinding", "kubevirt-monitoring");
+    assert_eq!(binding["metadata"]["namespace"], "kubevirt");
+    assert_eq!(binding["subjects"], json!([{"kind": "ServiceAccount", "name": "prom", "namespace": "watchers"}]));
+    let place = |objects: &[Object], kind: &str| {
+        named(objects, kind, "prometheus-kubevirt-rules")["metadata"]["namespace"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        (place(&objects, "ServiceMonitor"), place(&objects, "PrometheusRule")),
+        ("monitors".into(), "kubevirt".into())
+    );
+    let near = monitored(json!({"monitorNamespace": "watchers"}));
+    assert_eq!(place(&near, "ServiceMonitor"), "watchers");
+    assert_eq!(named(&near, "RoleBinding", "kubevirt-monitoring")["subjects"][0]["name"], "prometheus-k8s");
+    let places = Monitoring::candidates(&fv_api::KubeVirtSpec::default());
+    let places: Vec<&str> = places.iter().map(|candidate| candidate.namespace.as_str()).collect();
+    assert_eq!(places, ["openshift-monitoring", "monitoring"]);
+}
+
+/// All rules of an installation with that many replicas.
+fn rules(replicas: u8) -> Vec<Value> {
+    let groups = monitoring::rules::groups("kubevirt", replicas);
+    groups.as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn rules_ask_only_for_series_that_we_serve_or_record() {
+    let rules = rules(2);
+    let recorded: Vec<&str> = rules.iter().filter_map(|rule| rule["record"].as_str()).collect();
+    // Of an alert by kube-state-metrics, which is silent where there is none.
+    let others = ["kube_daemonset_status_desired_number_scheduled", "kube_daemonset_status_number_ready"];
+    let served: Vec<&str> = fv_metrics::catalogue::all().iter().map(|metric| metric.name).collect();
+    for rule in &rules {
+        let words = rule["expr"].as_str().unwrap().split(|c: char| !c.is_ascii_alphanumeric() && !"_:".contains(c));
+        for word in words.filter(|word| word.contains("kubevirt_") || word.starts_with("kube_")) {
+            let is_known = served.contains(&word) || recorded.contains(&word) || others.contains(&word);
+            assert!(is_known, "{word} in {rule}");
+        }
+    }
+    assert!(recorded.iter().all(|name| !served.contains(name)), "a series has one origin");
+}
+
+#[test]
+fn alerts_have_a_name_of_their_own_a_severity_and_a_text() {
+    let rules = rules(2);
+    let mut names: Vec<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    for alert in rules.iter().filter(|rule| rule["alert"].is_string()) {
+        let (labels, texts) = (&alert["labels"], &alert["annotations"]);
+        assert!(["critical", "warning"].contains(&labels["severity"].as_str().unwrap()), "{alert}");
+        assert!(texts["summary"].as_str().unwrap().ends_with('.') && texts["description"].is_string(), "{alert}");
+    }
+}
+
+#[test]
+fn one_replica_is_not_too_few_where_no_more_are_wanted() {
+    let has = |replicas, name: &str| rules(replicas).iter().any(|rule| rule["alert"] == name);
+    for name in ["LowVirtAPICount", "LowVirtControllersCount"] {
+        assert!(has(2, name) && !has(1, name), "{name}");
+    }
+    assert!(has(1, "LowVirtOperatorCount"), "there are always two");
+}
+
+#[test]
 fn one_replica_needs_no_disruption_budget_and_three_keep_two() {
     let one = objects(json!({"infra": {"replicas": 1}}));
     assert_eq!(named(&one, "Deployment", "virt-api")["spec"]["replicas"], 1);
@@ -235,7 +320,7 @@ fn flags_replace_ours_and_patches_apply_in_order() {
 fn a_patch_that_cannot_be_applied_is_named() {
     let patch = |name: &str, type_: &str, patch: &str| {
         let patch = json!({"resourceType": "Deployment", "resourceName": name, "type": type_, "patch": patch});
-        try_objects(json!({"customizeComponents": {"patches": [patch]}})).unwrap_err().to_string()
+        try_objects(json!({"customizeComponents": {"patches": [patch]}}), false).unwrap_err().to_string()
     };
     assert_eq!(patch("nobody", "merge", "{}"), "spec.customizeComponents.patches[0]: there is no Deployment nobody");
     assert_eq!(
@@ -271,7 +356,9 @@ fn the_identifier_follows_what_is_installed_and_not_the_settings_components_read
     let id = |spec| {
         let kubevirt = kubevirt(spec);
         let images = source().resolve(&kubevirt.spec);
-        Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "" }.identifier().unwrap()
+        let install =
+            Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: "", monitoring: None };
+        install.identifier().unwrap()
     };
     let plain = id(json!({}));
     assert_eq!(plain, id(json!({"configuration": {"cpuModel": "Haswell"}})));

@@ -19,7 +19,7 @@ const BUNDLE_DIR: &str = "/etc/kubevirt-ca";
 
 pub(super) fn objects(install: &Install<'_>) -> Vec<Object> {
     let infra = install.kubevirt.spec.infra.as_ref();
-    let replicas = infra.and_then(|infra| infra.replicas).unwrap_or(REPLICAS);
+    let replicas = replicas(install);
     let mut objects = Vec::new();
     for (stage, deployment) in [(Stage::Api, api(install)), (Stage::Controller, controller(install))] {
         let name = deployment["metadata"]["name"].clone();
@@ -33,6 +33,11 @@ pub(super) fn objects(install: &Install<'_>) -> Vec<Object> {
     }
     objects.push(Object::new(Stage::Handler, handler::daemon_set(install)));
     objects
+}
+
+/// How many of each program of the control plane there are.
+pub(super) fn replicas(install: &Install<'_>) -> u8 {
+    install.kubevirt.spec.infra.as_ref().and_then(|infra| infra.replicas).unwrap_or(REPLICAS)
 }
 
 fn api(install: &Install<'_>) -> Value {

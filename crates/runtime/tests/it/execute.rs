@@ -18,7 +18,13 @@ fn about() -> ObjectRef {
 }
 
 fn step(effect: Effect) -> Step {
-    Step { effect, done: None, failed: failures::CREATE, failed_text: "Error creating pod".into(), about: about() }
+    Step {
+        effect,
+        done: Vec::new(),
+        failed: failures::CREATE,
+        failed_text: "Error creating pod".into(),
+        about: about(),
+    }
 }
 
 fn pod(owner: &str) -> Value {
@@ -135,6 +141,16 @@ async fn a_conflict_is_looked_at_again_soon_and_a_gone_object_is_no_failure() {
     assert_eq!(execute(status_write(None), [refusal(409, "Conflict")]).await.0.again, Again::Soon);
     assert_eq!(execute(status_write(None), [refusal(404, "NotFound")]).await.0.again, Again::OnChange);
     assert_eq!(execute(status_write(None), [refusal(422, "Invalid")]).await.0.again, Again::Backoff);
+    let mark = || Plan {
+        effects: vec![step(Effect::PatchNode {
+            name: "n1".into(),
+            patch: json!({"metadata": {"resourceVersion": "7"}}),
+        })],
+        ..Plan::default()
+    };
+    assert_eq!(execute(mark(), [refusal(409, "Conflict")]).await.0.again, Again::Soon);
+    let (outcome, requests) = execute(mark(), [meta("n", "8")]).await;
+    assert_eq!((outcome.writes, requests), (1, vec!["PATCH n1".to_owned()]));
     let patch = json!([{"op": "test", "path": "/metadata/resourceVersion", "value": "1"}]);
     let gate =
         || Plan { effects: vec![step(Effect::PatchPodStatus { key: key(), patch: patch.clone() })], ..Plan::default() };

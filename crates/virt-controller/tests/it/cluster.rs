@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 
 /// Long enough for a loaded machine; nothing waits this long when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const NODE: &str = "n1";
 
 pub(crate) struct Cluster {

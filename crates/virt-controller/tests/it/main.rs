@@ -3,4 +3,5 @@
 
 mod cluster;
 mod lifecycle;
+mod node;
 mod survival;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fv_api::config::CertificateRotation;
 use fv_api::{KubeVirt, KubeVirtStatus};
-use fv_render::install::{ImageSource, Install, ObjectId, certificates as rendered};
+use fv_render::install::{ImageSource, Install, Monitoring, ObjectId, certificates as rendered};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) authority: Authority,
     /// Workloads that never become ready.
     pub(super) broken: Vec<&'static str>,
+    /// Whether there is a Prometheus operator.
+    pub(super) is_monitored: bool,
     /// Every write, in order.
     pub(super) log: Vec<String>,
     written: BTreeMap<ObjectId, i64>,
@@ -38,6 +40,7 @@ impl World {
             workloads: Vec::new(),
             authority: Authority::default(),
             broken: Vec::new(),
+            is_monitored: false,
             log: Vec::new(),
             written: BTreeMap::new(),
             counter: 0,
@@ -159,7 +162,10 @@ impl World {
         let images =
             ImageSource::of_operator_image("quay.io/ferrovirt/virt-operator:v1", "v1").unwrap().resolve(&kubevirt.spec);
         let bundle = published(&self.authority);
-        let install = Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: &bundle };
+        let candidates = Monitoring::candidates(&kubevirt.spec);
+        let monitoring = candidates.first().filter(|_| self.is_monitored);
+        let install =
+            Install { kubevirt: &kubevirt, namespace: "kubevirt", images: &images, ca_bundle: &bundle, monitoring };
         let mut objects = install.objects().unwrap();
         for object in objects.iter_mut().filter(|object| object.value["kind"] == "CustomResourceDefinition") {
             // Schemas are large, and nothing here looks at them.

@@ -40,7 +40,7 @@ pub(super) fn steps(observed: &Observed, owned: &[&PodFacts], now: Timestamp) ->
             let same = json!({"op": "test", "path": "/metadata/resourceVersion", "value": pod.resource_version});
             Step {
                 effect: Effect::PatchPodStatus { key: pod.key.clone(), patch: json!([same, change]) },
-                done: None,
+                done: Vec::new(),
                 failed: failures::UPDATE,
                 failed_text: format!("Error updating the readiness gate of pod {}", pod.key.name),
                 about: observed.about(),

@@ -29,12 +29,12 @@ pub(super) fn create(observed: &Observed, config: &ClusterConfig, pinned_node: O
     let name = pod.metadata.name.clone().unwrap_or_default();
     Step {
         effect: Effect::CreatePod(Box::new(pod)),
-        done: Some(EventSpec {
+        done: vec![EventSpec {
             about: observed.about(),
             kind: EventKind::Normal,
             reason: "SuccessfulCreate",
             message: format!("Created virtual machine pod {name}"),
-        }),
+        }],
         failed: failures::CREATE,
         failed_text: "Error creating pod".to_owned(),
         about: observed.about(),
@@ -59,12 +59,12 @@ pub(super) fn delete(observed: &Observed, pod: &PodFacts) -> Step {
     let grace_seconds = observed.node().is_none().then_some(1);
     Step {
         effect: Effect::DeletePod { key: pod.key.clone(), uid: pod.uid.clone(), grace_seconds },
-        done: Some(EventSpec {
+        done: vec![EventSpec {
             about: observed.about(),
             kind: EventKind::Normal,
             reason: "SuccessfulDelete",
             message: format!("Deleted virtual machine pod {}", pod.key.name),
-        }),
+        }],
         failed: failures::DELETE,
         failed_text: format!("Error deleting pod {}", pod.key.name),
         about: observed.about(),

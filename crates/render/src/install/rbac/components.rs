@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::install::monitoring::GROUP;
+
 use super::{HANDLER_ACCOUNT, binding, cluster_role, named, role, rule, service_account};
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -69,6 +71,8 @@ fn controller(namespace: &str) -> Vec<Value> {
                 rule("", &["persistentvolumeclaims"], FOLLOW),
                 rule("", &["pods"], &["list", "watch", "create", "delete"]),
                 rule("", &["pods/status"], &["patch"]),
+                // An agent that is away cannot say so itself.
+                rule("", &["nodes"], &["list", "watch", "patch"]),
                 rule("", &["events"], &["create", "get", "patch"]),
             ],
         ),
@@ -128,6 +132,8 @@ pub(crate) fn operator_rules() -> Vec<Value> {
         ),
         cluster("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings", "roles", "rolebindings"]),
         cluster("scheduling.k8s.io", &["priorityclasses"]),
+        // A ServiceMonitor goes to where the Prometheus is.
+        cluster(GROUP, &["prometheusrules", "servicemonitors"]),
         // The role of kube-system that virt-api is bound to is not the operator's to give otherwise.
         named("rbac.authorization.k8s.io", &["roles"], &["extension-apiserver-authentication-reader"], &["bind"]),
         // Objects of these kinds are watched by label, wherever they are; they are written in the own namespace only.

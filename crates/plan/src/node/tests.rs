@@ -1,0 +1,73 @@
+use super::*;
+
+const NOW: &str = "2026-01-01T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().expect("a timestamp")
+}
+
+fn node(label: Option<&str>, heartbeat: Option<&str>) -> NodeFacts {
+    let mut node = json!({"metadata": {"name": "n1", "resourceVersion": "7", "labels": {"zone": "a"}, "annotations": {"note": "x"}}});
+    if let Some(label) = label {
+        node["metadata"]["labels"]["kubevirt.io/schedulable"] = label.into();
+    }
+    if let Some(heartbeat) = heartbeat {
+        node["metadata"]["annotations"]["kubevirt.io/heartbeat"] = heartbeat.into();
+    }
+    NodeFacts::of(&serde_json::from_value(node).expect("a node"))
+}
+
+fn guest(name: &str) -> ObjectRef {
+    let key = ObjectKey::new("ns", name);
+    ObjectRef { api_version: "kubevirt.io/v1", kind: "VirtualMachineInstance", key, uid: format!("uid-{name}") }
+}
+
+fn plan(node: NodeFacts, guests: &[&str]) -> Plan {
+    decide(&Observed { node: Arc::new(node), guests: guests.iter().map(|name| guest(name)).collect() }, now())
+}
+
+#[test]
+fn a_node_is_marked_when_its_agent_missed_its_heartbeats_and_not_before() {
+    let after = |seconds| Requeue::After(Duration::from_secs(seconds));
+    let cases = [
+        ("beat just now", Some("true"), Some(r#""2026-01-01T12:00:00Z""#), false, after(300)),
+        ("one beat late", Some("true"), Some(r#""2026-01-01T11:57:00Z""#), false, after(120)),
+        ("almost too late", Some("true"), Some(r#""2026-01-01T11:55:01Z""#), false, after(1)),
+        ("too late", Some("true"), Some(r#""2026-01-01T11:55:00Z""#), true, Requeue::OnChange),
+        ("away for a day", Some("true"), Some(r#""2025-12-31T12:00:00Z""#), true, Requeue::OnChange),
+        ("its clock is ahead", Some("true"), Some(r#""2026-01-01T13:00:00Z""#), false, after(300)),
+        ("it said so itself", Some("false"), Some(r#""2026-01-01T11:00:00Z""#), false, Requeue::OnChange),
+        ("no node of guests", None, Some(r#""2026-01-01T11:00:00Z""#), false, Requeue::OnChange),
+        ("never a heartbeat", Some("true"), None, false, Requeue::OnChange),
+        ("not a time", Some("true"), Some(r#""yesterday""#), false, Requeue::OnChange),
+        ("not as JSON", Some("true"), Some("2026-01-01T11:00:00Z"), false, Requeue::OnChange),
+    ];
+    for (what, label, heartbeat, marked, requeue) in cases {
+        let plan = plan(node(label, heartbeat), &["a"]);
+        assert_eq!(!plan.effects.is_empty(), marked, "{what}");
+        assert_eq!(plan.requeue, requeue, "{what}");
+        assert_eq!((plan.status, plan.events), (None, Vec::new()), "{what}");
+    }
+}
+
+#[test]
+fn marking_names_the_version_it_was_decided_on_and_nothing_but_the_label() {
+    let plan = plan(node(Some("true"), Some(r#""2026-01-01T11:00:00Z""#)), &[]);
+    let expected = json!({"metadata": {"resourceVersion": "7", "labels": {"kubevirt.io/schedulable": "false"}}});
+    assert_eq!(plan.effects.len(), 1);
+    assert_eq!(plan.effects[0].effect, Effect::PatchNode { name: "n1".into(), patch: expected });
+}
+
+#[test]
+fn guests_of_a_silent_agent_are_told_of_and_not_touched() {
+    let plan = plan(node(Some("true"), Some(r#""2026-01-01T11:00:00Z""#)), &["a", "b"]);
+    // The one write is to the node.
+    assert_eq!(plan.effects.len(), 1);
+    assert!(plan.status.is_none());
+    let told: Vec<_> = plan.effects[0].done.iter().map(|event| (event.about.key.to_string(), event.reason)).collect();
+    let expected = ["/n1", "ns/a", "ns/b"].map(|about| (about.to_owned(), "NodeUnresponsive"));
+    assert_eq!(told, expected);
+    for event in &plan.effects[0].done {
+        assert!(event.message.contains("2026-01-01T11:00:00Z"), "{}", event.message);
+    }
+}
