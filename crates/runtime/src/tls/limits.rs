@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub struct ConnectionLimits {
     pub headers: Duration,
     /// A connection without a request ends after this long, as Kubernetes' does.
     pub idle: Duration,
-    /// A client that takes nothing of what it is sent for so long is cut off.
+    /// A client that takes nothing of an answer for so long is cut off. Not one whose connection became a stream of another protocol:
+    /// whoever holds a console's output back may do so.
     pub stalled: Duration,
 }
 
@@ -92,25 +94,34 @@ impl Drop for Handshake {
     }
 }
 
-/// The requests of a connection, and since when there is none.
+/// What goes on on a connection.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<(usize, Instant)>);
+pub(super) struct Activity {
+    /// Its requests, and since when there is none.
+    requests: Mutex<(usize, Instant)>,
+    upgraded: AtomicBool,
+}
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new((0, Instant::now()))))
+        Arc::new(Self { requests: Mutex::new((0, Instant::now())), upgraded: AtomicBool::new(false) })
     }
 
     /// A request begins; it lasts until the guard is dropped.
     pub(super) fn request(self: &Arc<Self>) -> ActiveRequest {
-        self.0.lock().0 += 1;
+        self.requests.lock().0 += 1;
         ActiveRequest(Arc::clone(self))
+    }
+
+    /// The connection is one of another protocol from now on.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Waits until there was no request for so long.
     pub(super) async fn idle(&self, time: Duration) {
         loop {
-            let end = match *self.0.lock() {
+            let end = match *self.requests.lock() {
                 (0, since) => since + time,
                 _ => Instant::now() + time,
             };
@@ -128,9 +139,9 @@ pub(super) struct ActiveRequest(Arc<Activity>);
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let mut activity = self.0.0.lock();
-        activity.0 -= 1;
-        activity.1 = Instant::now();
+        let mut requests = self.0.requests.lock();
+        requests.0 -= 1;
+        requests.1 = Instant::now();
     }
 }
 
@@ -138,17 +149,18 @@ impl Drop for ActiveRequest {
 pub(super) struct Impatient<S> {
     inner: S,
     patience: Duration,
+    activity: Arc<Activity>,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
-    pub(super) fn new(inner: S, patience: Duration) -> Self {
-        Self { inner, patience, waiting: None }
+    pub(super) fn new(inner: S, patience: Duration, activity: Arc<Activity>) -> Self {
+        Self { inner, patience, activity, waiting: None }
     }
 
     fn within<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
+        if outcome.is_ready() || self.activity.upgraded.load(Ordering::Relaxed) {
             self.waiting = None;
             return outcome;
         }
@@ -230,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
         let (server, mut client) = tokio::io::duplex(10);
-        let mut server = Impatient::new(server, Duration::from_secs(60));
+        let mut server = Impatient::new(server, Duration::from_secs(60), Activity::new());
         let slow = tokio::spawn(async move {
             let mut byte = [0];
             for _ in 0..10 {

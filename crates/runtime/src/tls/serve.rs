@@ -1,5 +1,6 @@
 //! The accept loop. Every connection has its own task, so a slow or silent client delays nobody else.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use http::StatusCode;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -149,6 +151,7 @@ impl Connection {
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
+            let connection = active.clone();
             let (active, answer) = (active.request(), router.clone().oneshot(request));
             async move {
                 // The request lasts as long as its answer is sent.
@@ -156,7 +159,11 @@ impl Connection {
                     let _ = &active;
                     error
                 };
-                answer.await.map(|response| response.map(|body| Body::new(body.map_err(keep))))
+                let response = answer.await?;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    connection.upgrade();
+                }
+                Ok::<_, Infallible>(response.map(|body| Body::new(body.map_err(keep))))
             }
         });
         let mut builder = Builder::new(TokioExecutor::new());
@@ -172,8 +179,8 @@ impl Connection {
             // A peer that vanished without a word is found out.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        let connection =
-            builder.serve_connection_with_upgrades(TokioIo::new(Impatient::new(stream, self.limits.stalled)), service);
+        let stream = Impatient::new(stream, self.limits.stalled, activity.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Extension;
+use axum::body::Body;
+use axum::extract::{Extension, Request};
+use axum::response::Response;
 use axum::routing::get;
 use fv_runtime::certificates::{Authorities, CertificateError, Identity, Reload, keep_reloading};
 use fv_runtime::tls::{
     ClientCertificates, ConnectionLimits, PeerCertificate, client_config, serve, serve_within, server_config,
 };
 use fv_testkit::certificates::{Authority, Mounted};
+use hyper_util::rt::TokioIo;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
@@ -217,11 +220,26 @@ impl ResolvesClientCert for NoCertificate {
     }
 }
 
+/// More than sockets hold.
+const LONG: usize = 32 << 20;
+
+/// Becomes a stream of another protocol and says much.
+async fn talk(mut request: Request) -> Response {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let mut stream = TokioIo::new(upgraded.await.unwrap());
+        stream.write_all(&vec![b'x'; LONG]).await.unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let answer = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "talk");
+    answer.body(Body::empty()).unwrap()
+}
+
 async fn start_within(end: &End, limits: ConnectionLimits) -> SocketAddr {
     let config = server_config(end.identity.clone(), ClientCertificates::Optional(end.authorities.clone())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = Router::new().route("/", get(|| async { CLIENT }));
+    let router = Router::new().route("/", get(|| async { CLIENT })).route("/talk", get(talk));
     tokio::spawn(serve_within(limits, listener, router, config, end.stop.clone()));
     address
 }
@@ -271,4 +289,20 @@ async fn a_connection_without_requests_ends() {
     ask(&mut stream).await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
     assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+}
+
+#[tokio::test]
+async fn whoever_holds_a_streams_output_back_gets_all_of_it_later() {
+    let authority = Authority::new("one");
+    let (server, client) = (End::new(&authority, SERVER), End::new(&authority, CLIENT));
+    let (stalled, idle) = (Duration::from_millis(50), Duration::from_millis(50));
+    let address = start_within(&server, ConnectionLimits { stalled, idle, ..Default::default() }).await;
+    let mut stream = connect(address, client.client(SERVER)).await.unwrap();
+    let request = b"GET /talk HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: talk\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    // Ten times as long as the writer of an answer would be given.
+    tokio::time::sleep(10 * stalled).await;
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard).await;
+    assert_eq!(heard.iter().filter(|byte| **byte == b'x').count(), LONG);
 }
