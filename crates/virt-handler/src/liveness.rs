@@ -12,7 +12,7 @@ use fv_render::kubernetes_probe;
 use tokio::time::Instant;
 
 use crate::engine::{Node, Shared};
-use crate::probe::{Check, Timing, Tracker};
+use crate::probe::{AgentCheck, Check, Timing, Tracker};
 use crate::vm::gate::GateState;
 
 pub(crate) struct Liveness {
@@ -33,12 +33,26 @@ impl Liveness {
             return None;
         }
         let vmi = self.shared.present()?;
-        let probe = kubernetes_probe(vmi.spec.liveness_probe.as_ref()?);
-        let check = Check::of(&probe)?;
-        let guest = vmi.status.as_ref()?.interfaces.first()?.ip_address.as_deref()?.parse().ok()?;
+        let wanted = vmi.spec.liveness_probe.as_ref()?;
+        let probe = kubernetes_probe(wanted);
         let timing = Timing::of(&probe);
         let due = self.due(&vmi, &timing);
         let node = Arc::clone(&self.node);
+        if let Some(check) = AgentCheck::of(wanted) {
+            let uuid = self.shared.uuid;
+            return Some(Box::pin(async move {
+                tokio::time::sleep_until(due).await;
+                // What libvirt does not tell is no word of the guest.
+                loop {
+                    if let Some(result) = check.run(&*node.hypervisor, uuid, timing.timeout).await {
+                        return result;
+                    }
+                    tokio::time::sleep(timing.period).await;
+                }
+            }));
+        }
+        let check = Check::of(&probe)?;
+        let guest = vmi.status.as_ref()?.interfaces.first()?.ip_address.as_deref()?.parse().ok()?;
         Some(Box::pin(async move {
             tokio::time::sleep_until(due).await;
             check.run(&*node.network, guest, timing.timeout).await

@@ -1,4 +1,5 @@
-//! Probes of guests over the network, with kubelet's rules: one check, and how often and how many of them count.
+//! Probes of guests, over the network or through the guest agent, with kubelet's rules: one check, and how often and how many of them
+//! count.
 //!
 //! Readiness probes are the pod's, and whoever runs pods checks them; liveness probes are the node agent's ([`crate::task`]), because
 //! starting the launcher container anew would do nothing for a guest.
@@ -15,9 +16,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+mod agent;
 mod tls;
 mod tracker;
 
+pub use agent::AgentCheck;
 pub use tracker::{Timing, Tracker};
 
 /// What kubelet calls itself when it probes; servers tell probes from people by it.

@@ -78,12 +78,17 @@ fn bad_specs_are_refused_with_field_and_reason() {
             ],
         ),
         (
-            "{}/livenessProbe",
+            "{}/readinessProbe",
             json!({"guestAgentPing": {}}),
             &[(
-                "{}.livenessProbe.guestAgentPing",
-                "{}.livenessProbe.guestAgentPing is not supported yet by Ferrovirt: use httpGet or tcpSocket",
+                "{}.readinessProbe.guestAgentPing",
+                "{}.readinessProbe.guestAgentPing is not supported yet by Ferrovirt: use httpGet or tcpSocket",
             )],
+        ),
+        (
+            "{}/livenessProbe",
+            json!({"exec": {"command": []}}),
+            &[("{}.livenessProbe.exec.command", "{}.livenessProbe.exec.command must name a program in the guest")],
         ),
         ("{}/terminationGracePeriodSeconds", json!(-1), &[("{}.terminationGracePeriodSeconds", "…")]),
         ("{}/architecture", json!("vax"), &[("{}.architecture", "unsupported architecture: vax")]),

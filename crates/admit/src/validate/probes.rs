@@ -51,6 +51,12 @@ fn handler(probe: &Probe, at: &Field, causes: &mut Causes) {
         1 => {}
         _ => causes.invalid(at, format!("{at} must have exactly one probe type set")),
     }
+    if let Some(action) = &probe.exec
+        && action.command.as_ref().is_none_or(Vec::is_empty)
+    {
+        let at = at.child("exec.command");
+        causes.required(&at, format!("{at} must name a program in the guest"));
+    }
     if let Some(action) = &probe.http_get {
         let at = at.child("httpGet");
         port(&action.port, &at, causes);

@@ -87,3 +87,91 @@ async fn tcp_passes_when_somebody_listens() {
     assert!(run(&check(json!(port))).await.unwrap_err().starts_with("dial tcp 127.0.0.1:"));
     assert!(run(&check(json!("web"))).await.unwrap_err().contains("no port number"));
 }
+
+mod through_the_agent {
+    use std::sync::Arc;
+
+    use fv_hypervisor::fake::{Call, FakeHypervisor};
+    use fv_hypervisor::{Hypervisor as _, HypervisorError, StartMode};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const GUEST: Uuid = Uuid::from_u128(7);
+
+    async fn hypervisor() -> Arc<FakeHypervisor> {
+        let xml = format!(
+            "<domain><uuid>{GUEST}</uuid><metadata><f:vmi xmlns:f='{}'><f:uid>{GUEST}</f:uid><f:namespace>a</f:namespace>\
+             <f:name>b</f:name><f:instance>0a</f:instance></f:vmi></metadata></domain>",
+            fv_domain::METADATA_URI
+        );
+        let hypervisor = FakeHypervisor::new("0a");
+        hypervisor.start(&xml, StartMode::Running).await.unwrap();
+        hypervisor
+    }
+
+    async fn run(probe: &Value, hypervisor: &FakeHypervisor) -> Option<Result<(), String>> {
+        let check = AgentCheck::of(&serde_json::from_value(probe.clone()).unwrap()).expect("a check");
+        check.run(hypervisor, GUEST, Duration::from_secs(2)).await
+    }
+
+    fn ping() -> Value {
+        json!({"guestAgentPing": {}})
+    }
+
+    fn exec() -> Value {
+        json!({"exec": {"command": ["cat", "/ready"]}})
+    }
+
+    #[tokio::test]
+    async fn a_ping_passes_while_the_agent_answers() {
+        let hypervisor = hypervisor().await;
+        assert_eq!(run(&ping(), &hypervisor).await, Some(Err("QEMU guest agent is not connected".to_owned())));
+        hypervisor.agent_answers("guest-ping", Some(json!({})));
+        assert_eq!(run(&ping(), &hypervisor).await, Some(Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_passes_by_its_exit_code() {
+        for (status, expected) in [
+            (json!({"exited": true, "exitcode": 0}), Ok(())),
+            (json!({"exited": true, "exitcode": 3}), Err("command ended with exit code 3")),
+            (json!({"exited": true, "signal": 9}), Err("command was ended by signal 9")),
+            (json!({"exited": true}), Err("the guest agent did not say how the command ended")),
+            (json!({"exited": false}), Err("command did not end within 2 s")),
+            (json!("what?"), Err("command did not end within 2 s")),
+        ] {
+            let hypervisor = hypervisor().await;
+            hypervisor.agent_answers("guest-exec", Some(json!({"pid": 5})));
+            hypervisor.agent_answers("guest-exec-status", Some(status.clone()));
+            assert_eq!(run(&exec(), &hypervisor).await, Some(expected.map_err(str::to_owned)), "{status}");
+        }
+        let hypervisor = hypervisor().await;
+        hypervisor.agent_answers("guest-exec", Some(json!({"pid": "x"})));
+        assert_eq!(run(&exec(), &hypervisor).await, Some(Err("the guest agent named no process".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_libvirt_from_asking_says_nothing_about_the_guest() {
+        let refused = HypervisorError::Agent { uuid: GUEST, message: "no such program".into() };
+        for probe in [ping(), exec()] {
+            let hypervisor = hypervisor().await;
+            for error in [
+                HypervisorError::Timeout { step: "asking", after: Duration::from_secs(1) },
+                HypervisorError::Busy { step: "asking" },
+                HypervisorError::NoDomain { uuid: GUEST },
+                HypervisorError::InvalidState { step: "asking", message: "shutting down".into() },
+            ] {
+                hypervisor.fail_next(Call::AgentCommand, error);
+                assert_eq!(run(&probe, &hypervisor).await, None, "{probe}");
+            }
+            hypervisor.disconnect("restart");
+            assert_eq!(run(&probe, &hypervisor).await, None, "{probe}");
+        }
+        let hypervisor = hypervisor().await;
+        hypervisor.fail_next(Call::AgentCommand, refused.clone());
+        assert_eq!(run(&exec(), &hypervisor).await, Some(Err("no such program".to_owned())));
+        hypervisor.fail_next(Call::AgentCommand, refused);
+        assert_eq!(run(&ping(), &hypervisor).await, None, "an agent that refuses is there");
+    }
+}

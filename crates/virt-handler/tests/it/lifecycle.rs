@@ -288,6 +288,30 @@ async fn guest_whose_server_is_gone_ends_by_its_liveness_probe() {
 }
 
 #[tokio::test]
+async fn guest_whose_agent_is_gone_ends_by_its_liveness_probe_and_not_by_a_lost_libvirt() {
+    let world = World::new().await;
+    world.hypervisor.agent_answers("guest-ping", Some(json!({})));
+    let _handler = world.start().await;
+    let vmi = world
+        .schedule("vm", |v| {
+            v["spec"]["livenessProbe"] = json!({"guestAgentPing": {}, "periodSeconds": 1, "failureThreshold": 1});
+        })
+        .await;
+    world.reach(&vmi, "Running").await;
+    let asked = || world.hypervisor.count(Call::AgentCommand);
+    until("the agent is asked", async || asked() > 1).await;
+    world.hypervisor.disconnect("restart");
+    let before = asked();
+    until("the agent is asked again, in vain", async || asked() > before + 1).await;
+    world.hypervisor.reconnect();
+    assert_eq!(world.phase(&vmi).await, "Running");
+    world.hypervisor.agent_answers("guest-ping", None);
+    world.reach(&vmi, "Failed").await;
+    assert_eq!(world.get(&vmi).await.status.unwrap().reason.as_deref(), Some("LivenessProbeFailed"));
+    assert_eq!((world.hypervisor.count(Call::Shutdown), world.hypervisor.count(Call::Destroy)), (1, 0));
+}
+
+#[tokio::test]
 async fn guest_that_has_to_leave_its_node_is_shut_down_and_says_so() {
     let world = World::new().await;
     let _handler = world.start().await;
