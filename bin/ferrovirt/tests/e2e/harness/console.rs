@@ -12,9 +12,9 @@ use super::{Namespace, PATIENCE, Running};
 /// The end of the guest's shell prompt.
 const PROMPT: &str = "# ";
 
-#[derive(Default)]
 struct Screen {
-    text: Mutex<(String, bool)>,
+    /// What was shown, and how many of the client's outputs are open: its last words may come after the end of the other one.
+    text: Mutex<(String, usize)>,
     changed: Condvar,
 }
 
@@ -39,10 +39,10 @@ impl Console {
             .stderr(Stdio::piped())
             .spawn()
             .expect("start virtctl console");
-        let screen = Arc::new(Screen::default());
-        follow(child.stdout.take().unwrap(), &screen, true);
+        let screen = Arc::new(Screen { text: Mutex::new((String::new(), 2)), changed: Condvar::new() });
+        follow(child.stdout.take().unwrap(), &screen);
         // "Successfully connected" and complaints come on standard error.
-        follow(child.stderr.take().unwrap(), &screen, false);
+        follow(child.stderr.take().unwrap(), &screen);
         let keyboard = child.stdin.take().unwrap();
         let mut console = Self { name: vm.into(), _client: Running(child), keyboard, screen, read: 0, commands: 0 };
         console.expect(&["Successfully connected to"]);
@@ -74,7 +74,7 @@ impl Console {
                 self.read += at + texts[which].len();
                 return Ok((which, before));
             }
-            if text.1 || self.screen.changed.wait_until(&mut text, deadline).timed_out() {
+            if text.1 == 0 || self.screen.changed.wait_until(&mut text, deadline).timed_out() {
                 return Err(text.0[self.read..].to_owned());
             }
         }
@@ -121,7 +121,7 @@ impl Console {
     pub(crate) fn closed(&mut self) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut text = self.screen.text.lock();
-        while !text.1 {
+        while text.1 > 0 {
             let late = self.screen.changed.wait_until(&mut text, deadline).timed_out();
             assert!(!late, "the console of {} is still open: {:?}", self.name, &text.0[self.read..]);
         }
@@ -129,7 +129,7 @@ impl Console {
     }
 }
 
-fn follow(mut from: impl Read + Send + 'static, screen: &Arc<Screen>, decides: bool) {
+fn follow(mut from: impl Read + Send + 'static, screen: &Arc<Screen>) {
     let screen = Arc::clone(screen);
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -137,7 +137,7 @@ fn follow(mut from: impl Read + Send + 'static, screen: &Arc<Screen>, decides: b
             let count = from.read(&mut buffer).unwrap_or(0);
             let mut text = screen.text.lock();
             text.0.push_str(&String::from_utf8_lossy(&buffer[..count]));
-            text.1 |= count == 0 && decides;
+            text.1 -= usize::from(count == 0);
             screen.changed.notify_all();
             if count == 0 {
                 return;
