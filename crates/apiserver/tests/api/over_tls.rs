@@ -10,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use fv_apiserver::tls::{Kubeconfig, Pki, ServerTls, listen, serve_tls};
-use fv_apiserver::{ApiServerBuilder, LogOptions, LogStream, PodLogs, Status, Store};
+use fv_apiserver::{ApiServer, ApiServerBuilder, Limits, LogOptions, LogStream, PodLogs, Status, Store};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
+use kube::client::ConfigExt as _;
 use kube::config::KubeConfigOptions;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::finalizer::{Event as Finalized, finalizer};
@@ -21,7 +22,10 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::*;
@@ -42,6 +46,7 @@ impl PodLogs for Lines {
 
 /// A server on a directory, listening.
 struct Served {
+    server: ApiServer,
     address: SocketAddr,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -49,8 +54,13 @@ struct Served {
 
 impl Served {
     async fn start(dir: &Path, address: SocketAddr) -> Served {
+        Self::start_within(Limits::default(), dir, address).await
+    }
+
+    async fn start_within(limits: Limits, dir: &Path, address: SocketAddr) -> Served {
         let store = Store::open(&dir.join("store")).unwrap();
-        let server = ApiServerBuilder::new(store).crd(widgets()).pod_logs(Arc::new(Lines)).build().await.unwrap();
+        let builder = ApiServerBuilder::new(store).crd(widgets()).pod_logs(Arc::new(Lines)).limits(limits);
+        let server = builder.build().await.unwrap();
         let now = Timestamp::now();
         let pki = Pki::open(&dir.join("pki"), now).unwrap();
         let client = pki.client("admin", "kubernetes-admin", "system:masters", now).unwrap();
@@ -62,7 +72,7 @@ impl Served {
         let tls = Arc::new(ServerTls::new(pki, vec![], now).unwrap());
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve_tls(listener, server.router(), tls, shutdown.clone()));
-        Served { address, shutdown, task }
+        Served { server, address, shutdown, task }
     }
 
     /// Stops it, so that its store can be opened again.
@@ -72,10 +82,13 @@ impl Served {
     }
 }
 
-async fn connect(dir: &Path) -> Client {
+async fn config(dir: &Path) -> kube::Config {
     let kubeconfig = kube::config::Kubeconfig::read_from(dir.join("kubeconfig")).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
+}
+
+async fn connect(dir: &Path) -> Client {
+    Client::try_from(config(dir).await).unwrap()
 }
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -243,5 +256,75 @@ async fn kube_rs_applies_patches_status_and_reads_logs() {
     let streamed = pods.log_stream("p", &LogParams { follow: true, ..LogParams::default() }).await.unwrap();
     let lines: Vec<String> = futures::AsyncBufReadExt::lines(streamed).try_collect().await.unwrap();
     assert_eq!(lines, ["c of p"]);
+    served.stop().await;
+}
+
+/// Sends a request whose body never ends; the code of the answer.
+async fn endless(dir: &Path, address: SocketAddr) -> u16 {
+    let tls = Arc::new(config(dir).await.rustls_client_config().unwrap());
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut stream = TlsConnector::from(tls).connect(address.ip().into(), stream).await.unwrap();
+    let head =
+        format!("POST {MAPS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    std::str::from_utf8(&answer).unwrap().strip_prefix("HTTP/1.1 ").unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hostile_client_ends_neither_the_server_nor_the_watches_of_our_own_components() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { writing: 20, time: Duration::from_secs(10), ..Limits::default() };
+    let served = Served::start_within(limits, dir.path(), ANY).await;
+    let client = connect(dir.path()).await;
+    let own: Api<ConfigMap> = Api::namespaced(crate::support::client(&served.server), "kube-system");
+    let (mut seen, follower) = follow(own.clone(), watcher::Config::default());
+
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    let outside: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let deep = format!("{{\"metadata\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let giant = Value::from(vec![json!({"op": "copy", "from": "", "path": "/data"}); 10_000]).to_string();
+    let heavy: Vec<_> = (0..16)
+        .map(|n| {
+            let (body, media) = match n % 2 {
+                0 => (deep.clone(), "application/merge-patch+json"),
+                _ => (giant.clone(), "application/json-patch+json"),
+            };
+            let request = http::Request::patch(format!("{MAPS}/a")).header("content-type", media);
+            let request = request.body(kube::client::Body::from(body.into_bytes())).unwrap();
+            let client = client.clone();
+            // One that is refused may find its connection closed before it has sent all.
+            tokio::spawn(async move { client.send(request).await.map_or(429, |answer| answer.status().as_u16()) })
+        })
+        .collect();
+    let (path, address) = (dir.path().to_owned(), served.address);
+    let slow: Vec<_> = (0..40)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { endless(&path, address).await })
+        })
+        .collect();
+    for n in 0..20 {
+        let name = format!("own-{n}");
+        own.create(&PostParams::default(), &map(&name, "1")).await.unwrap();
+        let there = seen.wait_for(|state| state.contains_key(&name));
+        assert!(tokio::time::timeout(Duration::from_secs(2), there).await.is_ok(), "{name} is not seen");
+    }
+    let mut codes = BTreeMap::<u16, usize>::new();
+    for request in slow {
+        *codes.entry(request.await.unwrap()).or_default() += 1;
+    }
+    assert!(codes.keys().eq(&[429, 504]), "those that had a place are ended, the others sent away: {codes:?}");
+    for request in heavy {
+        let code = request.await.unwrap();
+        assert!(matches!(code, 400 | 404 | 422 | 429 | 504), "{code}");
+    }
+    outside.create(&PostParams::default(), &map("b", "1")).await.expect("afterwards all is as before");
+    drop(silent);
+    follower.abort();
     served.stop().await;
 }
