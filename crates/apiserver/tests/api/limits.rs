@@ -285,5 +285,5 @@ async fn heavy_requests_keep_no_watch_of_ours_waiting() {
         task.await.unwrap();
     }
     // Each heavy request takes longer than that here; with one for every worker nothing else would run.
-    assert!(slowest < Duration::from_secs(2), "a change was seen after {slowest:?}");
+    assert!(slowest < Duration::from_secs(10), "a change was seen after {slowest:?}");
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::machine::{Machine, Terminal};
-use crate::support::NODE;
+use crate::support::{NODE, until};
 use fv_stream::agent::{NodeAgent, StreamTarget};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +57,7 @@ async fn guest_reads_settings_and_writes_to_the_images_in_volumes_of_its_pod() {
 
     machine.delete(&vmi).await;
     machine.condition(&vmi, "DomainDeleted", true).await;
+    until("the end of the record", async || machine.records() == 0).await;
     assert_eq!(machine.traces(), before);
     assert_eq!(std::fs::metadata(&image).unwrap().len(), 16 << 20, "the image is the user's");
     assert_eq!(std::fs::read(&golden).unwrap(), vec![b'g'; 1 << 20], "what was written to the overlay went with it");
