@@ -27,6 +27,8 @@ const BUNCH: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
 /// Watches may have gaps that nobody tells of.
 const LONGEST: Duration = Duration::from_secs(600);
+/// How often the cluster is asked whether it serves an optional kind by now.
+const ABSENT: Duration = Duration::from_secs(60);
 /// Looks in one go; an installation takes about ten. More means that something works against us.
 const MOST_LOOKS: usize = 50;
 
@@ -159,15 +161,19 @@ fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &Can
         // Only metadata: a change is all that is of interest.
         let api = kind.api::<PartialObjectMeta<DynamicObject>>(client.clone(), namespace);
         let stream = watcher(api, config.clone()).default_backoff();
-        tokio::spawn(tell(stream.map(|event| event.map(drop)), changed.clone(), shutdown.clone()));
+        let absent = if kind.is_optional() { ABSENT } else { Duration::ZERO };
+        tokio::spawn(tell(stream, absent, changed.clone(), shutdown.clone()));
     }
     let api = Api::<PartialObjectMeta<KubeVirt>>::all(client.clone());
     let stream = watcher(api, watcher::Config::default()).default_backoff();
-    tokio::spawn(tell(stream.map(|event| event.map(drop)), changed.clone(), shutdown.clone()));
+    tokio::spawn(tell(stream, Duration::ZERO, changed.clone(), shutdown.clone()));
 }
 
-async fn tell(
-    stream: impl futures::Stream<Item = Result<(), watcher::Error>>,
+/// Tells of changes. What the cluster does not serve is asked for again after `absent`: each attempt begins with an event, so the stream's own
+/// patience never grows.
+async fn tell<K>(
+    stream: impl futures::Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
+    absent: Duration,
     changed: Arc<Notify>,
     shutdown: CancellationToken,
 ) {
@@ -176,10 +182,59 @@ async fn tell(
         tokio::select! {
             () = shutdown.cancelled() => return,
             event = stream.next() => match event {
-                Some(Ok(())) => changed.notify_one(),
-                Some(Err(error)) => tracing::debug!(%error, "a watch broke and begins again"),
+                // A list that is coming in is no change; its end may be one.
+                Some(Ok(watcher::Event::Init | watcher::Event::InitApply(_))) => {}
+                Some(Ok(_)) => changed.notify_one(),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a watch broke and begins again");
+                    if is_absent(&error) {
+                        tokio::select! {
+                            () = shutdown.cancelled() => return,
+                            () = tokio::time::sleep(absent) => {}
+                        }
+                    }
+                }
                 None => return,
             },
         }
+    }
+}
+
+/// Whether the cluster does not serve what was to be watched.
+fn is_absent(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_the_cluster_does_not_serve_are_asked_for_now_and_then_and_are_no_change() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let nothing = tower::service_fn(move |_: Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {
+                let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        let kind = KINDS.iter().find(|kind| kind.is_optional()).unwrap();
+        let api = kind.api::<PartialObjectMeta<DynamicObject>>(Client::new(nothing, "default"), "kubevirt");
+        let stream = watcher(api, watcher::Config::default()).default_backoff();
+        let (changed, shutdown) = (Arc::new(Notify::new()), CancellationToken::new());
+        let told = tokio::spawn(tell(stream, ABSENT, changed.clone(), shutdown.clone()));
+        assert!(tokio::time::timeout(10 * ABSENT, changed.notified()).await.is_err(), "nothing has changed");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((5..=11).contains(&asked), "asked {asked} times in ten minutes");
+        shutdown.cancel();
+        told.await.unwrap();
     }
 }
