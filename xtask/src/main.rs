@@ -12,6 +12,7 @@ mod kinds;
 mod layers;
 mod manifests;
 mod metrics;
+mod page;
 mod rights;
 
 /// Chores of the repository.
