@@ -39,13 +39,15 @@ pub struct Limits {
     /// Watches, followed logs and other long requests at a time. Kubernetes has no such bound; without one a client that never
     /// ends its watches uses up the memory.
     pub streaming: usize,
-    /// The longest time for a request that is not a long one.
+    /// Reading requests that wait for a place, and as many writing ones: what Kubernetes' queues hold for clients in general.
+    pub waiting: usize,
+    /// The longest time for a request that is not a long one. It waits for a place for a quarter of it, as in Kubernetes.
     pub time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { reading: 400, writing: 200, streaming: 16_384, time: Duration::from_secs(60) }
+        Limits { reading: 400, writing: 200, streaming: 16_384, waiting: 6_400, time: Duration::from_secs(60) }
     }
 }
 
@@ -64,39 +66,63 @@ pub(crate) struct Seat {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// The places.
+/// The places for requests of one class, and the queue before them.
+#[derive(Debug)]
+struct Places {
+    seats: Arc<Semaphore>,
+    queue: Semaphore,
+    /// The longest wait in the queue.
+    patience: Duration,
+}
+
+impl Places {
+    fn new(seats: usize, waiting: usize, patience: Duration) -> Places {
+        let bounded = |count: usize| Semaphore::new(count.min(Semaphore::MAX_PERMITS));
+        Places { seats: Arc::new(bounded(seats)), queue: bounded(waiting), patience }
+    }
+
+    async fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.seats).try_acquire_owned() {
+            return Some(permit);
+        }
+        let _waiting = self.queue.try_acquire().ok()?;
+        tokio::time::timeout(self.patience, Arc::clone(&self.seats).acquire_owned()).await.ok()?.ok()
+    }
+}
+
+/// Who is served, and who waits.
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) time: Duration,
-    reading: Arc<Semaphore>,
-    writing: Arc<Semaphore>,
-    streaming: Arc<Semaphore>,
+    reading: Places,
+    writing: Places,
+    streaming: Places,
     /// Requests whose work takes a processor for long, which have threads of their own: so few that watches go on beside them.
     pub(crate) heavy: Arc<Semaphore>,
 }
 
 impl Flow {
     pub(crate) fn new(limits: &Limits) -> Flow {
-        let semaphore = |places: usize| Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let patience = limits.time / 4;
         Flow {
             time: limits.time,
-            reading: semaphore(limits.reading),
-            writing: semaphore(limits.writing),
-            streaming: semaphore(limits.streaming),
-            heavy: semaphore((processors / 2).max(1)),
+            reading: Places::new(limits.reading, limits.waiting, patience),
+            writing: Places::new(limits.writing, limits.waiting, patience),
+            // They last: who waits for the end of one would wait in vain.
+            streaming: Places::new(limits.streaming, 0, patience),
+            heavy: Arc::new(Semaphore::new((processors / 2).max(1))),
         }
     }
 
-    /// A place, if one is free.
-    pub(crate) fn seat(&self, class: Class) -> Option<Seat> {
+    /// A place, in the order of asking; none when too many wait already, or no place became free in time.
+    pub(crate) async fn seat(&self, class: Class) -> Option<Seat> {
         let places = match class {
             Class::Reading => &self.reading,
             Class::Writing => &self.writing,
             Class::Streaming => &self.streaming,
         };
-        let permit = Arc::clone(places).try_acquire_owned().ok()?;
-        Some(Seat { _permit: Arc::new(permit) })
+        Some(Seat { _permit: Arc::new(places.seat().await?) })
     }
 }
 
@@ -168,15 +194,37 @@ mod tests {
         assert!(yaml(&nested(5000)).is_err());
     }
 
-    #[test]
-    fn a_place_is_free_again_when_its_last_holder_goes() {
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_free_again_when_its_last_holder_goes() {
         let flow = Flow::new(&Limits { reading: 1, writing: 1, ..Limits::default() });
-        let seat = flow.seat(Class::Reading).unwrap();
+        let seat = flow.seat(Class::Reading).await.unwrap();
         let held = seat.clone();
-        assert!(flow.seat(Class::Reading).is_none() && flow.seat(Class::Writing).is_some());
+        assert!(flow.seat(Class::Reading).await.is_none() && flow.seat(Class::Writing).await.is_some());
         drop(seat);
-        assert!(flow.seat(Class::Reading).is_none());
+        assert!(flow.seat(Class::Reading).await.is_none());
         drop(held);
-        assert!(flow.seat(Class::Reading).is_some());
+        assert!(flow.seat(Class::Reading).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_in_the_queue_has_the_place_and_who_finds_the_queue_full_does_not_wait() {
+        let flow = Flow::new(&Limits { reading: 1, waiting: 1, ..Limits::default() });
+        let seat = flow.seat(Class::Reading).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let (next, refused) = tokio::join!(
+            async {
+                let next = flow.seat(Class::Reading).await;
+                (next.is_some(), began.elapsed())
+            },
+            async {
+                let refused = flow.seat(Class::Reading).await.is_none();
+                let at_once = began.elapsed();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                drop(seat);
+                (refused, at_once)
+            }
+        );
+        assert_eq!(next, (true, Duration::from_secs(10)));
+        assert_eq!(refused, (true, Duration::ZERO));
     }
 }

@@ -260,3 +260,38 @@ async fn admit(State(core): State<Arc<Core>>, request: Request) -> Response {
 async fn serve(State(core): State<Arc<Core>>, request: Request) -> Response {
     handlers::serve(core, request).await
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, StatusCode};
+    use serde_json::json;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn send(server: &ApiServer, method: Method, path: &str, body: &Value) -> StatusCode {
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let mut request = request.body(Body::from(body.to_string())).unwrap();
+        request.extensions_mut().insert(UserInfo::admin("test"));
+        server.router().oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_small_object_among_many_is_light_work_and_all_of_them_are_heavy() {
+        let server = crate::ApiServerBuilder::new(Store::memory()).build().await.unwrap();
+        let path = "/api/v1/namespaces/default/configmaps";
+        let map = |name: String| json!({"metadata": {"name": name}, "data": {"k": "v"}});
+        for n in 0..300 {
+            assert_eq!(send(&server, Method::POST, path, &map(format!("m{n}"))).await, StatusCode::CREATED);
+        }
+        let places = &server.core.flow.heavy;
+        let _all = places.acquire_many(u32::try_from(places.available_permits()).unwrap()).await.unwrap();
+        assert_eq!(send(&server, Method::POST, path, &map("another".into())).await, StatusCode::CREATED);
+        let named = format!("{path}/m1");
+        assert_eq!(send(&server, Method::PUT, &named, &map("m1".into())).await, StatusCode::OK);
+        assert_eq!(send(&server, Method::GET, &named, &json!({})).await, StatusCode::OK);
+        assert_eq!(send(&server, Method::GET, path, &json!({})).await, StatusCode::OK);
+        assert_eq!(send(&server, Method::DELETE, &named, &json!({})).await, StatusCode::OK);
+        assert_eq!(send(&server, Method::DELETE, path, &json!({})).await, StatusCode::GATEWAY_TIMEOUT);
+    }
+}

@@ -27,7 +27,7 @@ const SMALL: u64 = 64 << 10;
 /// When a refused client should try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// Answers a request from outside.
+/// Answers a request from outside, once there is a place for it.
 pub(crate) async fn admit(core: Arc<Core>, mut request: Request) -> Response {
     // Probes are always answered, and who is nobody is refused before anything is done for it.
     let probe = matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz");
@@ -35,19 +35,24 @@ pub(crate) async fn admit(core: Arc<Core>, mut request: Request) -> Response {
         return serve(core, request).await;
     }
     let class = classify(&core, &request);
-    let Some(seat) = core.flow.seat(class) else { return too_many() };
-    request.extensions_mut().insert(seat.clone());
     if class == Class::Streaming {
-        let response = guarded(core, request).await;
-        return response.map(|body| keep(body, seat));
+        let Some(seat) = core.flow.seat(class).await else { return too_many() };
+        request.extensions_mut().insert(seat.clone());
+        return guarded(core, request).await.map(|body| keep(body, seat));
     }
     let deadline = match time(&request, core.flow.time) {
         Ok(time) => Instant::now() + time,
         Err(status) => return respond::failure(&status, &[]),
     };
-    match tokio::time::timeout_at(deadline, guarded(core, request)).await {
-        Ok(response) if response.body().size_hint().upper().is_some_and(|size| size <= SMALL) => response,
-        Ok(response) => response.map(|body| keep_until(body, seat, deadline)),
+    let answer = async {
+        let seat = core.flow.seat(class).await?;
+        request.extensions_mut().insert(seat.clone());
+        Some((guarded(Arc::clone(&core), request).await, seat))
+    };
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Some((response, _))) if response.body().size_hint().upper().is_some_and(|size| size <= SMALL) => response,
+        Ok(Some((response, seat))) => response.map(|body| keep_until(body, seat, deadline)),
+        Ok(None) => too_many(),
         Err(_) => respond::failure(&Status::timeout("request did not complete within the allotted timeout"), &[]),
     }
 }

@@ -296,6 +296,7 @@ impl Iterator for Copied {
             return None;
         }
         let mut piece = std::mem::take(&mut self.head).into_bytes();
+        piece.reserve(PIECE + (PIECE >> 3));
         while let Some(object) = self.page.get(self.next) {
             if piece.len() >= PIECE {
                 return Some(piece);

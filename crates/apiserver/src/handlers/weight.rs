@@ -40,6 +40,10 @@ pub(super) fn heavy(context: &Context, method: &Method, body: usize) -> bool {
         // Rendered one by one, and never many at a time.
         return false;
     }
+    if *method == Method::POST {
+        // One object, however many there are beside it.
+        return false;
+    }
     let undecoded = reads && copied && Filter::parse(context).is_ok_and(|filter| !filter.decodes());
     !undecoded && store.has_more_than(&target.resource.storage, &target.prefix(), LIGHT_OBJECTS)
 }

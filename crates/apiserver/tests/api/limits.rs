@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use fv_apiserver::{ApiServer, ApiServerBuilder, Limits, Store, UserInfo};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -54,7 +54,7 @@ async fn is_refused_for_now(response: Response<Body>) {
 
 #[tokio::test]
 async fn writes_beyond_the_limit_are_asked_to_come_again_and_others_go_on() {
-    let server = limited(Limits { writing: 1, ..Limits::default() }).await;
+    let server = limited(Limits { writing: 1, waiting: 0, ..Limits::default() }).await;
     let (go, body) = later(config_map("slow", "1").to_string());
     let slow = start(&server, Method::POST, MAPS, body);
     tokio::task::yield_now().await;
@@ -70,9 +70,31 @@ async fn writes_beyond_the_limit_are_asked_to_come_again_and_others_go_on() {
     post(&server, MAPS, &config_map("a", "1")).await.ok();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_that_finds_no_place_waits_for_one_a_quarter_of_its_time() {
+    let server = limited(Limits { writing: 1, ..Limits::default() }).await;
+    let (go, body) = later(config_map("slow", "1").to_string());
+    let slow = start(&server, Method::POST, MAPS, body);
+    tokio::task::yield_now().await;
+    let write = |name: &str, query: &str| {
+        start(&server, Method::POST, &format!("{MAPS}{query}"), Body::from(config_map(name, "1").to_string()))
+    };
+    let began = tokio::time::Instant::now();
+    is_refused_for_now(write("a", "").await.unwrap()).await;
+    assert_eq!(began.elapsed().as_secs(), 15);
+    assert_eq!(write("a", "?timeout=2s").await.unwrap().status(), 504, "its time was over before");
+    let waiting = write("a", "");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    go.send(()).unwrap();
+    assert_eq!(
+        (slow.await.unwrap().status(), waiting.await.unwrap().status()),
+        (StatusCode::CREATED, StatusCode::CREATED)
+    );
+}
+
 #[tokio::test]
 async fn a_large_answer_has_its_place_until_it_is_taken() {
-    let server = limited(Limits { reading: 1, ..Limits::default() }).await;
+    let server = limited(Limits { reading: 1, waiting: 0, ..Limits::default() }).await;
     for n in 0..20 {
         post(&server, MAPS, &config_map(&format!("m{n}"), &"x".repeat(10_000))).await.ok();
     }
