@@ -430,8 +430,8 @@ impl Hypervisor for LibvirtHypervisor {
         .await
     }
 
-    fn is_connected(&self) -> bool {
-        self.connection.session().is_some()
+    fn connected_for(&self) -> Option<Duration> {
+        self.connection.session().map(|session| session.since.elapsed())
     }
 
     fn events(&self) -> broadcast::Receiver<HypervisorEvent> {

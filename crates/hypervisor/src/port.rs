@@ -70,8 +70,13 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// What this hypervisor can run.
     async fn capabilities(&self) -> Result<Capabilities, HypervisorError>;
 
+    /// How long the present connection has been there; `None`: there is none.
+    fn connected_for(&self) -> Option<Duration>;
+
     /// Whether there is a connection now.
-    fn is_connected(&self) -> bool;
+    fn is_connected(&self) -> bool {
+        self.connected_for().is_some()
+    }
 
     /// Everything that happens from now on, also to domains of other instances on the same libvirtd: look a uuid up before acting. After `Lagged` and after [`HypervisorEvent::Connected`] list the domains again: events
     /// are hints to look, the list is the truth.

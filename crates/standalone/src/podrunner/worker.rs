@@ -315,6 +315,7 @@ impl Worker {
             self.signal(Signal::KILL, false)?;
             return Ok(Next::At(Some(if overdue { soon(now) } else { deadline })));
         }
+        self.readiness = Readiness::default();
         sandbox::release_network(&self.paths, &self.uid, &self.runner.config.network).await?;
         volumes::unmount(&self.paths).map_err(SandboxFailure::from)?;
         Ok(Next::At(None))
@@ -452,6 +453,7 @@ impl Worker {
             self.signal(if overdue { Signal::KILL } else { Signal::TERM }, true)?;
             return Ok(Next::At(Some(if overdue { soon(now) } else { deadline })));
         }
+        self.readiness = Readiness::default();
         sandbox::release_network(&self.paths, &self.uid, &self.runner.config.network).await?;
         volumes::unmount(&self.paths).map_err(SandboxFailure::from)?;
         if let Some(pod) = pod {
@@ -491,7 +493,7 @@ impl Worker {
     async fn publish(&mut self, pod: &Arc<Pod>) -> Result<(), PassError> {
         self.view.sidecars = self.sidecars.iter().map(Container::view).collect();
         self.view.containers = self.containers.iter().map(Container::view).collect();
-        self.readiness.judge(&self.runner.client, pod, &mut self.view);
+        self.readiness.judge(&self.runner, &self.paths, pod, &mut self.view);
         let api = Api::<Pod>::namespaced(self.runner.client.clone(), &pod.namespace().unwrap_or_default());
         let mut current = Arc::clone(pod);
         // The controller writes a readiness gate into the same list: read again and merge anew when it came first.
