@@ -64,7 +64,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// nobody listened.
     async fn last_stop(&self, uuid: Uuid) -> Result<Option<StopReason>, HypervisorError>;
 
-    /// Removes the records that outlive a domain ([`Hypervisor::last_stop`] knows nothing afterwards). Refused while the domain exists.
+    /// Removes the records that outlive a domain ([`Hypervisor::last_stop`] knows nothing afterwards), among them logs that were rotated.
+    /// Refused while the domain exists. What cannot be removed is logged and stays: it is in nobody's way.
     async fn forget(&self, uuid: Uuid) -> Result<(), HypervisorError>;
 
     /// What this hypervisor can run.

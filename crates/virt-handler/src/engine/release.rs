@@ -75,6 +75,8 @@ impl Worker {
 
     pub(super) async fn forget(&mut self) -> Result<(), StepError> {
         let Some(record) = self.record.clone() else { return Ok(()) };
+        // What libvirt wrote about the domain first: with the record goes the last who knows of it.
+        self.node.hypervisor.forget(self.shared.uuid).await?;
         let node = Arc::clone(&self.node);
         tokio::task::spawn_blocking(move || node.store.remove(&record)).await.map_err(StepError::Aborted)??;
         self.record = None;
