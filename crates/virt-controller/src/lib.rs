@@ -14,7 +14,7 @@
 //! | | pods | list, watch, create, delete | launcher pods |
 //! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
 //! | | pods/status | patch | the readiness gate |
-//! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed |
+//! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed; whether they are off |
 //! | | events | create, get, patch | |
 //! | `kubevirt.io` | kubevirts | list, watch | settings |
 //! | `coordination.k8s.io` | leases, in our namespace | create (any name); get, update of `virt-controller` | which replica works |
@@ -248,13 +248,21 @@ fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Share
         ));
     }
     {
-        let queue = shared.node_queue.clone();
+        let shared = shared.clone();
         tasks.spawn(reflect::<Node, _>(
             client.clone(),
             watcher::Config::default(),
             shared.nodes.clone(),
             |node| NodeFacts::of(&node),
-            move |change| queue.add(change.key),
+            move |change| {
+                // Its guests may have to start elsewhere. One that is listed later is looked at then.
+                if change.before != change.after && change.after.as_ref().is_some_and(|node| node.called_off) {
+                    for vmi in shared.vmis.all().iter().filter(|vmi| node::is_on(vmi, &change.key.name)) {
+                        shared.vmi_queue.add(ObjectKey::of(&**vmi));
+                    }
+                }
+                shared.node_queue.add(change.key);
+            },
             stop.clone(),
         ));
     }

@@ -51,6 +51,39 @@ fn a_node_is_marked_when_its_agent_missed_its_heartbeats_and_not_before() {
 }
 
 #[test]
+fn guests_may_start_elsewhere_only_by_the_word_of_an_administrator_whom_nothing_contradicts() {
+    let with = |taints: &[&str], ready: Option<&str>, heartbeat: Option<&str>| {
+        let taints: Vec<_> = taints.iter().map(|key| json!({"key": key, "effect": "NoExecute"})).collect();
+        let conditions: Vec<_> = ready.iter().map(|word| json!({"type": "Ready", "status": word})).collect();
+        let mut node = json!({"metadata": {"name": "n1"}, "spec": {"taints": taints}, "status": {"conditions": conditions}});
+        if let Some(at) = heartbeat {
+            node["metadata"]["annotations"] = json!({"kubevirt.io/heartbeat": format!("\"{at}\"")});
+        }
+        NodeFacts::of(&serde_json::from_value(node).expect("a node")).fencing(now())
+    };
+    let (old, long_ago) = (Some("2026-01-01T11:57:30Z"), Some("2025-12-01T12:00:00Z"));
+    let unreachable = &["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"][..];
+    let off = &["node.kubernetes.io/unreachable", OUT_OF_SERVICE][..];
+    let doubtful = |seconds| Fencing::Doubtful(Duration::from_secs(seconds));
+    for (what, taints, ready, heartbeat, expected) in [
+        ("all is well", &[][..], Some("True"), old, Fencing::None),
+        ("silent", unreachable, Some("Unknown"), long_ago, Fencing::None),
+        ("its kubelet is ill", unreachable, Some("False"), long_ago, Fencing::None),
+        ("tainted, but ready", off, Some("True"), long_ago, Fencing::None),
+        ("tainted, its agent lives", off, Some("False"), Some("2026-01-01T11:59:00Z"), doubtful(90)),
+        ("tainted, its agent's clock is ahead", off, Some("Unknown"), Some("2026-01-01T12:30:00Z"), doubtful(150)),
+        ("tainted, its agent may just live", off, Some("Unknown"), Some("2026-01-01T11:57:31Z"), doubtful(1)),
+        ("off", off, Some("Unknown"), old, Fencing::Proven),
+        ("off for a month", off, Some("False"), long_ago, Fencing::Proven),
+        ("off, conditions never reported", off, None, long_ago, Fencing::Proven),
+        ("off, never had an agent", off, Some("Unknown"), None, Fencing::Proven),
+    ] {
+        assert_eq!(with(taints, ready, heartbeat), expected, "{what}");
+    }
+    assert_eq!(NodeFacts::default().fencing(now()), Fencing::None, "nothing is known");
+}
+
+#[test]
 fn marking_names_the_version_it_was_decided_on_and_nothing_but_the_label() {
     let plan = plan(node(Some("true"), Some(r#""2026-01-01T11:00:00Z""#)), &[]);
     let expected = json!({"metadata": {"resourceVersion": "7", "labels": {"kubevirt.io/schedulable": "false"}}});
