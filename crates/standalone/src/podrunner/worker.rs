@@ -275,7 +275,7 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(pod = %self.uid, error = error as &dyn std::error::Error, "a volume cannot be set up");
                 let message = chain(error);
-                let note = Note::warning("FailedMount", "Starting", &message);
+                let note = Note::warning(error.event_reason(), "Starting", &message);
                 record(&self.runner.client, COMPONENT, pod, note).await;
                 self.volume_failures += 1;
                 volume_delay(self.volume_failures)
@@ -350,6 +350,11 @@ impl Worker {
                 );
             }
             let volumes = spec.volumes.as_deref().unwrap_or_default();
+            for device in container.volume_devices.iter().flatten() {
+                if !volumes.iter().any(|v| v.name == device.name) {
+                    return unsupported(format!("volumeDevices: no volume is named \"{}\"", device.name));
+                }
+            }
             for mount in container.volume_mounts.iter().flatten() {
                 if !volumes.iter().any(|v| v.name == mount.name) {
                     return unsupported(format!("volumeMounts: no volume is named \"{}\"", mount.name));
