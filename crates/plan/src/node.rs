@@ -10,7 +10,7 @@
 //! Invariants: a silent agent says nothing about its guests, which go on without it (QEMU belongs to the node). So nothing of a guest is
 //! touched here, also when its launcher pod is gone and when the whole node does not answer: unlike upstream, which then calls the
 //! instance Failed and so lets a second one start beside a guest that may still write to its disks. A heartbeat that is missing or cannot be
-//! read is no heartbeat that was missed.
+//! read is no heartbeat that was missed, nor is one that nobody was there to hear.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Observed {
     pub node: Arc<NodeFacts>,
     /// The instances the node's agent holds and that have not ended.
     pub guests: Vec<ObjectRef>,
+    /// Since when the controllers hear of nodes: what was to be heard before was not missed.
+    pub since: Timestamp,
 }
 
 /// What is kept of a Node.
@@ -110,7 +112,8 @@ fn left(patience: Duration, heartbeat: Timestamp, now: Timestamp) -> Option<Dura
 pub fn decide(observed: &Observed, now: Timestamp) -> Plan {
     let node = &*observed.node;
     let Some(heartbeat) = node.heartbeat.filter(|_| node.schedulable) else { return Plan::default() };
-    if let Some(left) = left(SILENCE, heartbeat, now) {
+    // Where everything was down, as on a single machine, the agent begins anew together with its controller.
+    if let Some(left) = left(SILENCE, heartbeat, now).or_else(|| left(ALIVE, observed.since, now)) {
         return Plan { requeue: Requeue::After(left), ..Plan::default() };
     }
     let about = reference(&node.name);

@@ -36,6 +36,7 @@ use fv_plan::node::NodeFacts;
 use fv_plan::vmi::{ClaimFacts, PodFacts, claims_of};
 use fv_plan::{ObjectKey, Plan};
 use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::Client;
 use kube::runtime::watcher;
@@ -58,11 +59,13 @@ pub struct Options {
     pub workers: usize,
     /// Where what is known of machines is shown to scrapes.
     pub machines: Machines,
+    /// Since when the controllers hear of nodes, where that was before they were started this time.
+    pub since: Option<Timestamp>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::System, workers: 4, machines: Machines::default() }
+        Self { clock: Clock::System, workers: 4, machines: Machines::default(), since: None }
     }
 }
 
@@ -103,6 +106,7 @@ pub async fn run_with(
         vmi_failures: Failures::default(),
         executor: Executor::new(client.clone(), recorder.clone()),
         config,
+        since: options.since.unwrap_or_else(|| options.clock.now()),
         clock: options.clock,
     });
 
@@ -184,6 +188,7 @@ struct Shared {
     vmi_failures: Failures,
     executor: Executor,
     config: ClusterConfig,
+    since: Timestamp,
     clock: Clock,
 }
 

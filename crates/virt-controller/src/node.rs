@@ -14,7 +14,7 @@ pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     let heartbeat = node.heartbeat;
     let guests: Vec<_> = shared.vmis.all().iter().filter_map(|vmi| guest_of(&key.name, vmi)).collect();
     let count = guests.len();
-    let plan = decide(&Observed { node, guests }, shared.clock.now());
+    let plan = decide(&Observed { node, guests, since: shared.since }, shared.clock.now());
     let span = tracing::debug_span!("reconcile", controller = "node", node = %key.name);
     let outcome = shared.executor.execute(plan).instrument(span).await;
     if outcome.writes > 0 {

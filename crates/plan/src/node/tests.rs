@@ -23,7 +23,8 @@ fn guest(name: &str) -> ObjectRef {
 }
 
 fn plan(node: NodeFacts, guests: &[&str]) -> Plan {
-    decide(&Observed { node: Arc::new(node), guests: guests.iter().map(|name| guest(name)).collect() }, now())
+    let guests = guests.iter().map(|name| guest(name)).collect();
+    decide(&Observed { node: Arc::new(node), guests, ..Observed::default() }, now())
 }
 
 #[test]
@@ -55,7 +56,8 @@ fn guests_may_start_elsewhere_only_by_the_word_of_an_administrator_whom_nothing_
     let with = |taints: &[&str], ready: Option<&str>, heartbeat: Option<&str>| {
         let taints: Vec<_> = taints.iter().map(|key| json!({"key": key, "effect": "NoExecute"})).collect();
         let conditions: Vec<_> = ready.iter().map(|word| json!({"type": "Ready", "status": word})).collect();
-        let mut node = json!({"metadata": {"name": "n1"}, "spec": {"taints": taints}, "status": {"conditions": conditions}});
+        let mut node =
+            json!({"metadata": {"name": "n1"}, "spec": {"taints": taints}, "status": {"conditions": conditions}});
         if let Some(at) = heartbeat {
             node["metadata"]["annotations"] = json!({"kubevirt.io/heartbeat": format!("\"{at}\"")});
         }
@@ -81,6 +83,21 @@ fn guests_may_start_elsewhere_only_by_the_word_of_an_administrator_whom_nothing_
         assert_eq!(with(taints, ready, heartbeat), expected, "{what}");
     }
     assert_eq!(NodeFacts::default().fencing(now()), Fencing::None, "nothing is known");
+}
+
+#[test]
+fn a_controller_that_has_just_begun_to_listen_gives_agents_time_to_beat() {
+    for (since, marked) in [
+        ("2026-01-01T12:00:00Z", None),
+        ("2026-01-01T11:57:31Z", None),
+        ("2026-01-01T11:57:30Z", Some(())),
+        ("2025-01-01T12:00:00Z", Some(())),
+    ] {
+        let node = Arc::new(node(Some("true"), Some(r#""2026-01-01T10:00:00Z""#)));
+        let plan = decide(&Observed { node, guests: vec![], since: since.parse().expect("a timestamp") }, now());
+        assert_eq!(plan.effects.first().map(drop), marked, "{since}");
+        assert_eq!(plan.requeue == Requeue::OnChange, marked.is_some(), "{since}");
+    }
 }
 
 #[test]
