@@ -174,7 +174,7 @@ fn end_with_node(observed: &Observed, plan: &mut Plan, next: &mut Next, now: Tim
 
 /// Nothing of the guest is left anywhere: pods first, the finalizer when they are gone.
 fn release(observed: &Observed, owned: &[&PodFacts], plan: &mut Plan, next: &mut Next, now: Timestamp) {
-    for pod in owned.iter().filter(|pod| !pod.deleting) {
+    for pod in owned.iter().filter(|pod| !pod.deleting || pods::waits_in_vain(observed, pod)) {
         plan.effects.push(pods::delete(observed, pod));
     }
     if !owned.is_empty() {

@@ -40,6 +40,8 @@ pub struct PodFacts {
     pub created_by: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
+    /// What it was given to end by itself, once it is being deleted.
+    pub grace_seconds: Option<i64>,
     /// Whoever deletes it wants its node's resources back, and so the guest gone from there: the pod was evicted through the API (a
     /// drain), or preempted by the scheduler. Never taken back.
     pub evicted: bool,
@@ -124,6 +126,7 @@ impl PodFacts {
             created_by: meta.labels.as_ref().and_then(|all| all.get(labels::CREATED_BY)).cloned(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
+            grace_seconds: meta.deletion_grace_period_seconds,
             evicted: meta.deletion_timestamp.is_some()
                 && condition("DisruptionTarget")
                     .is_some_and(|told| told.is_true() && EVICTIONS.contains(&told.reason.as_str())),

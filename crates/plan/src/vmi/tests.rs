@@ -290,6 +290,10 @@ fn a_vmi_that_no_node_had_is_taken_down_by_the_controller_alone() {
         assert!(first.status.is_none());
         let going = plan(deleting(vmi(json!({"phase": phase}))), vec![PodFacts { deleting: true, ..pod(0) }]);
         assert!(going.is_idle());
+        let given = |grace_seconds| PodFacts { deleting: true, grace_seconds, ..pod(0) };
+        let hurried = plan(deleting(vmi(json!({"phase": phase}))), vec![given(Some(90))]);
+        assert_eq!((effects(&hurried), grace(&hurried)), (vec![named("delete", 0)], Some(1)), "{phase:?}");
+        assert!(plan(deleting(vmi(json!({"phase": phase}))), vec![given(Some(1))]).is_idle());
         let last = plan(deleting(vmi(json!({"phase": phase}))), vec![]);
         assert!(last.effects.is_empty());
         assert_eq!(written(&last)["metadata"]["finalizers"], json!([]));
@@ -300,7 +304,8 @@ fn a_vmi_that_no_node_had_is_taken_down_by_the_controller_alone() {
 #[test]
 fn a_vmi_that_a_node_has_waits_for_the_nodes_word() {
     for phase in ["Scheduled", "Running", "Succeeded", "Failed"] {
-        for pods in [vec![bound(0)], vec![]] {
+        let leaving = PodFacts { deleting: true, grace_seconds: Some(90), ..bound(0) };
+        for pods in [vec![bound(0)], vec![], vec![leaving]] {
             let plan = plan(deleting(held(phase)), pods);
             assert!(plan.effects.is_empty(), "{phase}");
             if let Some(write) = &plan.status {
