@@ -6,6 +6,7 @@ ls /run/netns 2>/dev/null | sed 's/^/netns /'
 nft list tables 2>/dev/null
 grep -E 'ferrovirt|/run/netns|libvirt|/podns|/pods/[^ ]+/volumes/' /proc/self/mountinfo | awk '{print "mount " $5}'
 find /run/ferrovirt -mindepth 1 -maxdepth 1 2>/dev/null
+find /var/log/libvirt -name 'fv-*.log*' 2>/dev/null | sort
 find /sys/fs/cgroup -maxdepth 3 -type d -name '*ferrovirt*' 2>/dev/null
 # One that has ended and waits for its parent is no trace.
 for process in /proc/[0-9]*; do

@@ -65,6 +65,16 @@ case_guest_agent() {
 }
 agent_connected() { [ "$(field vmi/nocloud '{.status.conditions[?(@.type=="AgentConnected")].status}')" = True ]; }
 
+case_readiness() {
+  ready() { [ "$(field vm/nocloud '{.status.ready}')" = "$1" ]; }
+  eventually 180 "ready, once runcmd has run" ready true
+  in_guest nocloud 'sudo mv /root/runcmd /root/moved'
+  eventually 180 "not ready without its file" eval '! ready true'
+  kc get events | shows 'Readiness probe failed: command ended with exit code 1'
+  in_guest nocloud 'sudo mv /root/moved /root/runcmd'
+  eventually 180 "ready again" ready true
+}
+
 case_acpi_stop() {
   local began=$SECONDS
   vc stop nocloud
@@ -162,13 +172,14 @@ case_nothing_left() {
 
 run_all() {
   # Two at once: that is what two cores boot in the time of one.
-  [[ " cloudinit_nocloud port_forward scp guest_agent acpi_stop " =~ $pattern ]] && start_guest nocloud
+  [[ " cloudinit_nocloud port_forward scp guest_agent readiness acpi_stop " =~ $pattern ]] && start_guest nocloud
   [[ " configdrive_efi userdata_secret guest_reboot guest_poweroff " =~ $pattern ]] && has_ovmf && start_guest configdrive
 
   run_case cloudinit_nocloud nocloud "ssh" "BIOS, NoCloud: user, host name, key, runcmd, DHCP; virtctl ssh"
   run_case port_forward nocloud "ssh" "virtctl port-forward: two ssh at once"
   run_case scp nocloud "scp" "virtctl scp: a tree in, a file out"
   run_case guest_agent nocloud "ssh agent" "guestosinfo, AgentConnected, guestOSInfo, fslist, userlist"
+  run_case readiness nocloud "ssh agent" "ready by a command which the guest agent runs"
   run_case acpi_stop nocloud "ssh" "virtctl stop: clean shutdown within the grace period"
   [[ " network_data userdata_base64 delete_running " =~ $pattern ]] && start_guest static
   run_case configdrive_efi configdrive "ssh ovmf" "OVMF, ConfigDrive"

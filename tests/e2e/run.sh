@@ -114,6 +114,7 @@ spec:
   template:
     spec:
       terminationGracePeriodSeconds: 240
+      readinessProbe: {exec: {command: [test, -e, /root/runcmd]}, periodSeconds: 5, timeoutSeconds: 60}
       domain:
         firmware: {bootloader: $3}
         memory: {guest: 384Mi}

@@ -45,6 +45,9 @@ async fn down_one(instance: &Instance, options: &Down) -> anyhow::Result<()> {
     }
     if options.stop_vms || options.purge {
         let count = down::stop_guests(instance).await?;
+        if options.purge {
+            down::forget_guests(instance).await?;
+        }
         down::release(instance).await?;
         say(&format!("{count} guests were stopped."));
         if options.purge {

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 usage: virt-launcher run --share-dir DIR --name NAME --namespace NAMESPACE --uid UID --grace-period-seconds SECONDS
        virt-launcher console-log --file FILE
+       virt-launcher probe --file FILE
        virt-launcher install --to DIR
        virt-launcher container-disk
        virt-launcher --help | --version
@@ -15,6 +16,7 @@ usage: virt-launcher run --share-dir DIR --name NAME --namespace NAMESPACE --uid
 pub(crate) enum Command {
     Run(RunArgs),
     ConsoleLog(ConsoleLogArgs),
+    Probe(ProbeArgs),
     Install(InstallArgs),
     ContainerDisk,
     Help,
@@ -32,6 +34,11 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ConsoleLogArgs {
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ProbeArgs {
     pub(crate) file: PathBuf,
 }
 
@@ -60,6 +67,10 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
         Some("console-log") => {
             let [file] = values(args, ["--file"])?;
             Ok(Command::ConsoleLog(ConsoleLogArgs { file: file.into() }))
+        }
+        Some("probe") => {
+            let [file] = values(args, ["--file"])?;
+            Ok(Command::Probe(ProbeArgs { file: file.into() }))
         }
         Some("install") => {
             let [directory] = values(args, ["--to"])?;
@@ -130,6 +141,7 @@ mod tests {
             ("console-log --file", "--file needs a value"),
             ("console-log --file a --file b", "twice"),
             ("console-log --follow x", "\"--follow\""),
+            ("probe", "--file is missing"),
             ("install", "--to is missing"),
             ("container-disk now", "\"now\""),
             ("run --share-dir /s --name n --namespace s --uid u --grace-period-seconds -1", "\"-1\""),

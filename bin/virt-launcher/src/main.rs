@@ -1,7 +1,7 @@
 //! The program of a VM's launcher pod. The pod holds what the VM uses of Kubernetes; nothing of the VM depends on this process.
 //!
 //! `run` serves the guest's DHCP from a file the handler wrote and stays until the handler releases the pod. `console-log` copies the
-//! guest's console log to standard output. On Kubernetes `install` brings this program into containers of containerDisk images, where
+//! guest's console log to standard output. `probe` tells whoever runs the pod whether the guest is ready. On Kubernetes `install` brings this program into containers of containerDisk images, where
 //! `container-disk` keeps the image present. All keep their state in the share directory only, so any may be killed and started
 //! again at any time.
 
@@ -10,6 +10,7 @@ mod console_log;
 mod container_disk;
 mod dhcp;
 mod log;
+mod probe;
 mod run;
 mod watch;
 
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
         Command::ConsoleLog(args) => console_log::follow(&args),
         Command::Install(args) => container_disk::install(&args),
         Command::ContainerDisk => match container_disk::hold() {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Command::Probe(args) => match probe::report(&args) {
             Ok(code) => return code,
             Err(error) => Err(error),
         },

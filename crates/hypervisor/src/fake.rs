@@ -59,6 +59,8 @@ pub struct FakeHypervisor {
 
 struct State {
     connected: bool,
+    /// The connection has just been made; libvirt may not have found everything again yet.
+    fresh: bool,
     domains: HashMap<Uuid, FakeDomain>,
     stops: HashMap<Uuid, StopReason>,
     failures: HashMap<Call, VecDeque<HypervisorError>>,
@@ -84,6 +86,7 @@ impl FakeHypervisor {
             instance_id: instance_id.into(),
             state: Mutex::new(State {
                 connected: true,
+                fresh: false,
                 domains: HashMap::new(),
                 stops: HashMap::new(),
                 failures: HashMap::new(),
@@ -110,8 +113,15 @@ impl FakeHypervisor {
     }
 
     pub fn reconnect(&self) {
-        self.state.lock().connected = true;
+        let mut state = self.state.lock();
+        (state.connected, state.fresh) = (true, true);
+        drop(state);
         self.send(HypervisorEvent::Connected);
+    }
+
+    /// The connection made last has been there for long.
+    pub fn settle(&self) {
+        self.state.lock().fresh = false;
     }
 
     pub fn on_shutdown(&self, answer: OnShutdown) {
@@ -394,8 +404,9 @@ impl Hypervisor for FakeHypervisor {
         Ok(self.enter(Call::Capabilities, Uuid::nil())?.capabilities.clone())
     }
 
-    fn is_connected(&self) -> bool {
-        self.state.lock().connected
+    fn connected_for(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        state.connected.then_some(if state.fresh { Duration::ZERO } else { Duration::MAX })
     }
 
     fn events(&self) -> broadcast::Receiver<HypervisorEvent> {

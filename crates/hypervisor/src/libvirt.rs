@@ -401,7 +401,7 @@ impl Hypervisor for LibvirtHypervisor {
         let step = "reading a domain's log";
         self.calls
             .run(step, Lane::read(uuid), deadline::READ, move || {
-                stop_log::last_stop(&dir.join(format!("{}.log", fv_domain::domain_name(uuid))))
+                stop_log::last_stop(&stop_log::path(&dir, &fv_domain::domain_name(uuid)))
             })
             .await
     }
@@ -413,14 +413,8 @@ impl Hypervisor for LibvirtHypervisor {
             Err(error) => return Err(error),
         }
         let Some(dir) = self.config.log_dir.clone() else { return Ok(()) };
-        let step = "removing a domain's log";
-        let remove = move || std::fs::remove_file(dir.join(format!("{}.log", fv_domain::domain_name(uuid))));
-        match self.calls.run(step, Lane::read(uuid), deadline::READ, remove).await? {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(HypervisorError::Libvirt { step, code: 0, message: error.to_string() })
-            }
-            _ => Ok(()),
-        }
+        let remove = move || stop_log::remove(&dir, &fv_domain::domain_name(uuid));
+        self.calls.run("removing a domain's logs", Lane::read(uuid), deadline::READ, remove).await
     }
 
     async fn capabilities(&self) -> Result<Capabilities, HypervisorError> {
@@ -430,8 +424,8 @@ impl Hypervisor for LibvirtHypervisor {
         .await
     }
 
-    fn is_connected(&self) -> bool {
-        self.connection.session().is_some()
+    fn connected_for(&self) -> Option<Duration> {
+        self.connection.session().map(|session| session.since.elapsed())
     }
 
     fn events(&self) -> broadcast::Receiver<HypervisorEvent> {

@@ -64,14 +64,20 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// nobody listened.
     async fn last_stop(&self, uuid: Uuid) -> Result<Option<StopReason>, HypervisorError>;
 
-    /// Removes the records that outlive a domain ([`Hypervisor::last_stop`] knows nothing afterwards). Refused while the domain exists.
+    /// Removes the records that outlive a domain ([`Hypervisor::last_stop`] knows nothing afterwards), among them logs that were rotated.
+    /// Refused while the domain exists. What cannot be removed is logged and stays: it is in nobody's way.
     async fn forget(&self, uuid: Uuid) -> Result<(), HypervisorError>;
 
     /// What this hypervisor can run.
     async fn capabilities(&self) -> Result<Capabilities, HypervisorError>;
 
+    /// How long the present connection has been there; `None`: there is none.
+    fn connected_for(&self) -> Option<Duration>;
+
     /// Whether there is a connection now.
-    fn is_connected(&self) -> bool;
+    fn is_connected(&self) -> bool {
+        self.connected_for().is_some()
+    }
 
     /// Everything that happens from now on, also to domains of other instances on the same libvirtd: look a uuid up before acting. After `Lagged` and after [`HypervisorEvent::Connected`] list the domains again: events
     /// are hints to look, the list is the truth.

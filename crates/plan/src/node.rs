@@ -5,12 +5,12 @@
 //! guest is sent where nobody would start it. The agent's next heartbeat takes that back.
 //!
 //! Inputs: the Node's label and heartbeat, the guests it holds. Outputs: label `kubevirt.io/schedulable=false`, an event about the Node and
-//! one about each of its guests.
+//! one about each of its guests. [`NodeFacts::fencing`] tells the controller of instances when a guest may start elsewhere.
 //!
 //! Invariants: a silent agent says nothing about its guests, which go on without it (QEMU belongs to the node). So nothing of a guest is
 //! touched here, also when its launcher pod is gone and when the whole node does not answer: unlike upstream, which then calls the
 //! instance Failed and so lets a second one start beside a guest that may still write to its disks. A heartbeat that is missing or cannot be
-//! read is no heartbeat that was missed.
+//! read is no heartbeat that was missed, nor is one that nobody was there to hear.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,11 @@ use crate::plan::{Effect, EventKind, EventSpec, ObjectKey, ObjectRef, Plan, Requ
 /// How long an agent may be silent: upstream's patience, twice its longest interval and more.
 pub const SILENCE: Duration = Duration::from_secs(300);
 
+/// An agent heard of less than this ago lives, whatever is said of its node: its longest interval and some more.
+const ALIVE: Duration = Duration::from_secs(150);
+/// Kubernetes' taint by which an administrator says that a node is off, so that what ran there may run elsewhere.
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 /// Reason of the events.
 const NODE_UNRESPONSIVE: &str = "NodeUnresponsive";
 
@@ -35,6 +40,8 @@ pub struct Observed {
     pub node: Arc<NodeFacts>,
     /// The instances the node's agent holds and that have not ended.
     pub guests: Vec<ObjectRef>,
+    /// Since when the controllers hear of nodes: what was to be heard before was not missed.
+    pub since: Timestamp,
 }
 
 /// What is kept of a Node.
@@ -46,6 +53,20 @@ pub struct NodeFacts {
     pub schedulable: bool,
     /// The agent's last sign of life, by its node's clock.
     pub heartbeat: Option<Timestamp>,
+    /// An administrator has tainted it as out of service, and it is not ready: without both Kubernetes removes no pod either.
+    pub called_off: bool,
+}
+
+/// Whether a node's guests may start elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fencing {
+    /// They may run there.
+    #[default]
+    None,
+    /// Somebody says that the node is off, but its agent was heard of lately: look again after this long.
+    Doubtful(Duration),
+    /// The node is off, by the word of somebody who can see it, and nothing contradicts.
+    Proven,
 }
 
 impl NodeFacts {
@@ -56,22 +77,43 @@ impl NodeFacts {
         let beat = meta.annotations.as_ref().and_then(|all| all.get(annotations::HEARTBEAT));
         // A time as JSON, so in quotes, as upstream writes it.
         let parsed = |text: &String| serde_json::from_str::<String>(text).ok()?.parse().ok();
+        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let is_ready = { conditions }.any(|condition| condition.type_ == "Ready" && condition.status == "True");
         Self {
             name: meta.name.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
             schedulable: label.is_some_and(|label| label == "true"),
             heartbeat: beat.and_then(parsed),
+            called_off: { taints }.any(|taint| taint.key == OUT_OF_SERVICE) && !is_ready,
         }
     }
+
+    /// Whether the node's guests may start elsewhere. That nothing is heard of a node is no reason, nor is a Node object that is gone: its
+    /// machine may run on, and with it its guests, which write to their disks.
+    pub fn fencing(&self, now: Timestamp) -> Fencing {
+        if !self.called_off {
+            return Fencing::None;
+        }
+        match self.heartbeat.and_then(|heartbeat| left(ALIVE, heartbeat, now)) {
+            Some(left) => Fencing::Doubtful(left),
+            None => Fencing::Proven,
+        }
+    }
+}
+
+/// How much of `patience` is left since the heartbeat; `None`: nothing. A node whose clock is ahead was heard of just now.
+fn left(patience: Duration, heartbeat: Timestamp, now: Timestamp) -> Option<Duration> {
+    let silent = Duration::try_from(now.duration_since(heartbeat)).unwrap_or_default();
+    patience.checked_sub(silent).filter(|left| !left.is_zero())
 }
 
 /// Decides about one Node.
 pub fn decide(observed: &Observed, now: Timestamp) -> Plan {
     let node = &*observed.node;
     let Some(heartbeat) = node.heartbeat.filter(|_| node.schedulable) else { return Plan::default() };
-    // A node whose clock is ahead was heard of just now.
-    let silent = Duration::try_from(now.duration_since(heartbeat)).unwrap_or_default();
-    if let Some(left) = SILENCE.checked_sub(silent).filter(|left| !left.is_zero()) {
+    // Where everything was down, as on a single machine, the agent begins anew together with its controller.
+    if let Some(left) = left(SILENCE, heartbeat, now).or_else(|| left(ALIVE, observed.since, now)) {
         return Plan { requeue: Requeue::After(left), ..Plan::default() };
     }
     let about = reference(&node.name);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use fv_api::VirtualMachineInstance;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
@@ -113,6 +114,8 @@ pub enum StatusKind {
 pub enum Guard {
     /// No launcher pod of the VMI with this uid exists.
     NoPodOf { vmi_uid: String },
+    /// Guests of this node may start elsewhere, as was decided at `now` ([`crate::node::Fencing::Proven`]).
+    NodeIsOff { name: String, now: Timestamp },
 }
 
 /// Namespace and name.

@@ -7,13 +7,14 @@
 //!                          └───────────────────────────► Failed ◄──────────────────────┘
 //! ```
 //!
-//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, the failure of the last attempt to act.
+//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, its Node, the failure of the last attempt to act.
 //! Outputs: launcher pods, the pods' readiness gate, phase up to Scheduled, conditions Ready and PodScheduled, activePods,
 //! finalizers.
 //!
 //! Invariants: with `status.nodeName` set the instance belongs to that node's agent. From then on a vanished or ended pod
 //! never ends the instance (a deliberate difference from upstream): a replacement is made, on that node. Pods and finalizers of
-//! such an instance go only after the agent's word (condition DomainDeleted) that nothing of the guest is left.
+//! such an instance go only after the agent's word (condition DomainDeleted) that nothing of the guest is left. In one case the controller
+//! gives it in the agent's place: the node is off by an administrator's word ([`crate::node::Fencing`]).
 //!
 //! Every status write names the version of the object it was decided on; in the phases that the node agent owns it touches
 //! only the controller's own fields.

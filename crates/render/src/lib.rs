@@ -25,6 +25,9 @@ pub const CONTAINER_DISK_BINARY_CONTAINER: &str = "container-disk-binary";
 pub const SHARE_VOLUME: &str = "private";
 /// Where [`SHARE_VOLUME`] is mounted in both containers.
 pub const SHARE_DIR: &str = "/var/run/kubevirt-private";
+/// The file in [`SHARE_DIR`] that says whether the guest is ready, where that is asked of its agent: missing while nobody has asked,
+/// empty when it is, else what is wrong.
+pub const READINESS_FILE: &str = "readiness";
 /// User and group of the launcher, and group of all disk files.
 pub const LAUNCHER_UID: i64 = 107;
 /// Grace period of a VMI that names none.

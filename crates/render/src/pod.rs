@@ -4,15 +4,16 @@ use fv_api::config::ClusterConfig;
 use fv_api::meta::{annotations, conditions, labels};
 use fv_api::{VirtualMachineInstance, VirtualMachineInstanceSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodReadinessGate, PodSpec, ResourceRequirements,
-    Volume, VolumeMount,
+    Container, EmptyDirVolumeSource, ExecAction, LocalObjectReference, Pod, PodReadinessGate, PodSpec, Probe,
+    ResourceRequirements, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as PodQuantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    COMPUTE_CONTAINER, CONSOLE_LOG_CONTAINER, DEFAULT_GRACE_PERIOD_SECONDS, SHARE_DIR, SHARE_VOLUME, names, resources,
+    COMPUTE_CONTAINER, CONSOLE_LOG_CONTAINER, DEFAULT_GRACE_PERIOD_SECONDS, READINESS_FILE, SHARE_DIR, SHARE_VOLUME,
+    names, resources,
 };
 
 mod container_disk;
@@ -31,6 +32,8 @@ const LAUNCHER_BINARY: &str = "/usr/bin/virt-launcher";
 /// What the pod gets on top of the guest's grace period: the node agent destroys the guest at its end, then releases
 /// disks and network and lets the launcher go.
 const RELEASE_SECONDS: i64 = 30;
+/// What reading the node agent's finding may take on a busy node; the probe's own timeout is the guest's.
+const FINDING_SECONDS: i32 = 10;
 /// Annotation prefixes that describe the VMI object itself and mean nothing on its pod.
 const PRIVATE_ANNOTATIONS: [&str; 3] = ["kubectl.kubernetes.io", "kubevirt.io/", "ferrovirt.io/"];
 
@@ -172,7 +175,7 @@ fn compute_container(
         image: Some(config.launcher_image.clone()),
         image_pull_policy: Some(config.launcher_pull_policy.clone()),
         command: Some(command),
-        readiness_probe: spec.readiness_probe.as_ref().map(kubernetes_probe),
+        readiness_probe: spec.readiness_probe.as_ref().map(readiness_probe),
         resources: Some(resources::compute_resources(spec, config)),
         security_context: Some(security::container_context()),
         volume_mounts: Some(vec![share_mount(None)]),
@@ -180,10 +183,21 @@ fn compute_container(
     }
 }
 
-/// A probe in Kubernetes' own words. Readiness goes onto the launcher's container; liveness does not: to start the launcher anew does
-/// nothing for a guest, so that is the node agent's.
-pub fn kubernetes_probe(probe: &fv_api::Probe) -> k8s_openapi::api::core::v1::Probe {
-    k8s_openapi::api::core::v1::Probe {
+/// The probe of the launcher's container. What is asked of the guest agent the node agent asks; the container's probe reads what it found.
+fn readiness_probe(probe: &fv_api::Probe) -> Probe {
+    let rendered = kubernetes_probe(probe);
+    if probe.exec.is_none() && probe.guest_agent_ping.is_none() {
+        return rendered;
+    }
+    let command = [LAUNCHER_BINARY, "probe", "--file"].into_iter().map(str::to_owned);
+    let command = command.chain([format!("{SHARE_DIR}/{READINESS_FILE}")]).collect();
+    Probe { exec: Some(ExecAction { command: Some(command) }), timeout_seconds: Some(FINDING_SECONDS), ..rendered }
+}
+
+/// A probe in Kubernetes' own words, without what is asked of the guest agent. Readiness goes onto the launcher's container; liveness does
+/// not: to start the launcher anew does nothing for a guest, so that is the node agent's.
+pub fn kubernetes_probe(probe: &fv_api::Probe) -> Probe {
+    Probe {
         failure_threshold: probe.failure_threshold,
         http_get: probe.http_get.clone(),
         initial_delay_seconds: probe.initial_delay_seconds,

@@ -12,7 +12,7 @@ const MIB: i128 = 1 << 20;
 /// QEMU itself: code, device models, firmware images, qcow2 tables. Measured: 65 MB outside guest RAM with a running Linux
 /// guest (QEMU 7.2, q35, virtio disk, net, rng, balloon), 32 MB while only the firmware runs.
 const QEMU: i128 = 66 * MIB;
-/// The launcher container: DHCP server and a waiting process. Measured: about 2 MiB resident.
+/// The launcher container: DHCP server and a waiting process, for moments that of a readiness probe. Measured: about 2 MiB resident.
 const LAUNCHER: i128 = 4 * MIB;
 /// One vCPU: thread stack, per-thread translator context. Measured: under 1 MiB each while idle (1 to 8 vCPUs); a busy
 /// thread dirties its stack and its memory arenas.

@@ -1,10 +1,12 @@
 //! The one place where plans become requests.
 
 use fv_api::{VirtualMachine, VirtualMachineInstance};
+use fv_plan::node::{Fencing, NodeFacts};
 use fv_plan::{
     DeleteIntent, Effect, EffectFailure, EventKind, EventSpec, Guard, ObjectKey, Plan, Requeue, StatusKind,
     StatusWrite, Step,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
@@ -154,8 +156,11 @@ impl Executor {
                 }
             }
         }
-        for event in events {
-            self.recorder.record(event);
+        // What was decided on old facts is decided again, and then told.
+        if outcome.again != Again::Soon {
+            for event in events {
+                self.recorder.record(event);
+            }
         }
         outcome
     }
@@ -269,12 +274,25 @@ impl Executor {
 
     async fn write_status(&self, write: StatusWrite) -> Result<Done, ExecuteError> {
         let StatusWrite { kind, key, resource_version: _, patch, guard } = write;
-        if let Some(Guard::NoPodOf { vmi_uid }) = guard {
-            self.ensure_no_pod_of(&key, &vmi_uid).await?;
+        match guard {
+            Some(Guard::NoPodOf { vmi_uid }) => self.ensure_no_pod_of(&key, &vmi_uid).await?,
+            Some(Guard::NodeIsOff { name, now }) => self.ensure_node_is_off(&name, now).await?,
+            None => {}
         }
         match kind {
             StatusKind::Vm => merge::<VirtualMachine>(&self.api(&key), &key.name, patch, Some("status")).await,
             StatusKind::Vmi => merge::<VirtualMachineInstance>(&self.api(&key), &key.name, patch, None).await,
+        }
+    }
+
+    async fn ensure_node_is_off(&self, name: &str, now: Timestamp) -> Result<(), ExecuteError> {
+        // A list of one: it needs no right beyond what the watch has.
+        let this = ListParams::default().fields(&format!("metadata.name={name}"));
+        let nodes = Api::<Node>::all(self.client.clone()).list(&this).await.map_err(classify)?;
+        let node = nodes.items.iter().find(|node| node.metadata.name.as_deref() == Some(name));
+        match node.map(|node| NodeFacts::of(node).fencing(now)) {
+            Some(Fencing::Proven) => Ok(()),
+            _ => Err(ExecuteError::Stale(format!("node {name} is not out of service"))),
         }
     }
 

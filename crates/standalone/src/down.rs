@@ -9,6 +9,7 @@ use fv_host::lock::{Acquired, FileLock};
 use fv_host::process::{Process, ProcessId, Signal};
 use fv_hypervisor::daemon::{ensure_libvirtd, stop_libvirtd};
 use fv_hypervisor::{DomainState, Hypervisor, LibvirtConfig, LibvirtHypervisor};
+use uuid::Uuid;
 
 use crate::instance::{Instance, Running};
 use crate::podrunner::{self, PodNetwork, forget_pods, remove_network};
@@ -152,6 +153,21 @@ pub async fn stop_guests(instance: &Instance) -> anyhow::Result<usize> {
         hypervisor.destroy(domain.uuid).await.with_context(|| format!("switch off domain {}", domain.name))?;
     }
     Ok(count)
+}
+
+/// Removes what libvirt keeps about the instance's guests, which have ended: where the daemon is the machine's own, its logs would outlive
+/// the instance.
+///
+/// # Errors
+/// libvirt does not answer, or a guest runs.
+pub async fn forget_guests(instance: &Instance) -> anyhow::Result<()> {
+    let Some(hypervisor) = connect(instance).await? else { return Ok(()) };
+    let records = std::fs::read_dir(instance.data_dir.join("node/vmis"));
+    let names = records.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    for uid in names.filter_map(|name| Uuid::parse_str(&name).ok()) {
+        hypervisor.forget(uid).await.with_context(|| format!("remove libvirt's logs of VMI {uid}"))?;
+    }
+    Ok(())
 }
 
 /// Ends what the instance still has on the machine after its guests: pods, networks, private libvirtd, run directory. The data

@@ -4,6 +4,7 @@
 
 pub mod cni;
 mod container;
+mod exec;
 mod logs;
 mod network;
 pub mod programs;

@@ -14,7 +14,7 @@
 //! | | pods | list, watch, create, delete | launcher pods |
 //! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
 //! | | pods/status | patch | the readiness gate |
-//! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed |
+//! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed; whether they are off |
 //! | | events | create, get, patch | |
 //! | `kubevirt.io` | kubevirts | list, watch | settings |
 //! | `coordination.k8s.io` | leases, in our namespace | create (any name); get, update of `virt-controller` | which replica works |
@@ -36,6 +36,7 @@ use fv_plan::node::NodeFacts;
 use fv_plan::vmi::{ClaimFacts, PodFacts, claims_of};
 use fv_plan::{ObjectKey, Plan};
 use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::Client;
 use kube::runtime::watcher;
@@ -58,11 +59,13 @@ pub struct Options {
     pub workers: usize,
     /// Where what is known of machines is shown to scrapes.
     pub machines: Machines,
+    /// Since when the controllers hear of nodes, where that was before they were started this time.
+    pub since: Option<Timestamp>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::System, workers: 4, machines: Machines::default() }
+        Self { clock: Clock::System, workers: 4, machines: Machines::default(), since: None }
     }
 }
 
@@ -103,6 +106,7 @@ pub async fn run_with(
         vmi_failures: Failures::default(),
         executor: Executor::new(client.clone(), recorder.clone()),
         config,
+        since: options.since.unwrap_or_else(|| options.clock.now()),
         clock: options.clock,
     });
 
@@ -184,6 +188,7 @@ struct Shared {
     vmi_failures: Failures,
     executor: Executor,
     config: ClusterConfig,
+    since: Timestamp,
     clock: Clock,
 }
 
@@ -248,13 +253,21 @@ fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Share
         ));
     }
     {
-        let queue = shared.node_queue.clone();
+        let shared = shared.clone();
         tasks.spawn(reflect::<Node, _>(
             client.clone(),
             watcher::Config::default(),
             shared.nodes.clone(),
             |node| NodeFacts::of(&node),
-            move |change| queue.add(change.key),
+            move |change| {
+                // Its guests may have to start elsewhere. One that is listed later is looked at then.
+                if change.before != change.after && change.after.as_ref().is_some_and(|node| node.called_off) {
+                    for vmi in shared.vmis.all().iter().filter(|vmi| node::is_on(vmi, &change.key.name)) {
+                        shared.vmi_queue.add(ObjectKey::of(&**vmi));
+                    }
+                }
+                shared.node_queue.add(change.key);
+            },
             stop.clone(),
         ));
     }

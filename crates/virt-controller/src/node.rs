@@ -14,7 +14,7 @@ pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     let heartbeat = node.heartbeat;
     let guests: Vec<_> = shared.vmis.all().iter().filter_map(|vmi| guest_of(&key.name, vmi)).collect();
     let count = guests.len();
-    let plan = decide(&Observed { node, guests }, shared.clock.now());
+    let plan = decide(&Observed { node, guests, since: shared.since }, shared.clock.now());
     let span = tracing::debug_span!("reconcile", controller = "node", node = %key.name);
     let outcome = shared.executor.execute(plan).instrument(span).await;
     if outcome.writes > 0 {
@@ -24,9 +24,14 @@ pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     outcome.again
 }
 
+/// Whether the agent of `node` holds the instance.
+pub(crate) fn is_on(vmi: &VirtualMachineInstance, node: &str) -> bool {
+    vmi.status.as_ref().and_then(|status| status.node_name.as_deref()) == Some(node)
+}
+
 /// The instance, if the agent of `node` holds it and it has not ended.
 fn guest_of(node: &str, vmi: &VirtualMachineInstance) -> Option<ObjectRef> {
-    let status = vmi.status.as_ref().filter(|status| status.node_name.as_deref() == Some(node))?;
+    let status = vmi.status.as_ref().filter(|_| is_on(vmi, node))?;
     (!VmiPhase::parse(status.phase.as_deref()).is_final()).then(|| ObjectRef {
         api_version: "kubevirt.io/v1",
         kind: "VirtualMachineInstance",

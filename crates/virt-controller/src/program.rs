@@ -108,10 +108,11 @@ async fn controllers(
     machines: Machines,
     shutdown: CancellationToken,
 ) -> Result<(), crate::RunError> {
+    let since = Some(Clock::System.now());
     while !shutdown.is_cancelled() {
         let config = (**settings.borrow_and_update()).clone();
         let stop = shutdown.child_token();
-        let options = crate::Options { machines: machines.clone(), ..crate::Options::default() };
+        let options = crate::Options { machines: machines.clone(), since, ..crate::Options::default() };
         let mut run = Box::pin(crate::run_with(client.clone(), config, options, stop.clone()));
         tokio::select! {
             ended = &mut run => return ended,

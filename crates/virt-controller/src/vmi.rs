@@ -15,7 +15,9 @@ pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     let pods = vmi.metadata.uid.as_deref().map(|uid| shared.pods.by_index(uid)).unwrap_or_default();
     let claim = |name: &str| shared.claims.get(&ObjectKey::new(&key.namespace, name));
     let claims = claims_of(&vmi).into_iter().filter_map(claim).collect();
-    let observed = Observed { vmi, pods, claims, last_failure: shared.vmi_failures.get(&key) };
+    let node = vmi.status.as_ref().and_then(|status| status.node_name.as_deref());
+    let host = node.and_then(|name| shared.nodes.get(&ObjectKey::new("", name)));
+    let observed = Observed { vmi, pods, claims, host, last_failure: shared.vmi_failures.get(&key) };
     let plan = decide(&observed, &shared.config, shared.clock.now());
     let span = tracing::debug_span!("reconcile", controller = "vmi", vmi = %key);
     shared.execute(&key, &shared.vmi_failures, plan).instrument(span).await

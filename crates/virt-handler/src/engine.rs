@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) use error::StepError;
-pub(crate) use observe::{Located, unwanted};
+pub(crate) use observe::{Located, pods_here, unwanted};
 pub(crate) use start::{SERIAL_SOCKET, VNC_SOCKET};
 
 use crate::cluster::Cluster;
@@ -32,6 +32,7 @@ use crate::console::Console;
 use crate::handler::HandlerConfig;
 use crate::ports::{NodeCgroups, NodeDisks, NodeNetwork, PreparedDisks};
 use crate::sandbox::PodSandboxes;
+use crate::share::ShareDir;
 use crate::store::RecordStore;
 use crate::vm::decide::{Plan, Step, Trouble, UNKNOWN_INTERVAL, decide};
 use crate::vm::facts::{DomainFact, ExitCause, Observed, Session, VmiFact};
@@ -65,6 +66,22 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn settings(&self) -> Arc<ClusterConfig> {
         Arc::clone(&self.settings.read())
+    }
+
+    /// Writes a file into the share directory of a launcher pod, whole. False: there is no such pod, or it went meanwhile.
+    pub(crate) async fn tell_launcher(
+        &self,
+        pod_uid: &str,
+        name: &'static str,
+        content: Vec<u8>,
+    ) -> Result<bool, StepError> {
+        let Some(sandbox) = self.sandboxes.locate(pod_uid).await? else { return Ok(false) };
+        let written = tokio::task::spawn_blocking(move || ShareDir::open(&sandbox.share_dir)?.write(name, &content));
+        match written.await.map_err(StepError::Aborted)? {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StepError::Share { name, source }),
+        }
     }
 
     /// Directory of a VM's sockets.

@@ -21,9 +21,18 @@ const MAX_TEXT: usize = 256;
 /// Most users, file systems, interfaces or commands taken from a guest.
 const MAX_ITEMS: usize = 64;
 
+/// A text of a guest, cut; never empty, for it says that something is wrong.
+pub(crate) fn bounded_fault(text: &str) -> String {
+    let text = bounded(text);
+    if text.is_empty() { "the guest agent gave no reason".to_owned() } else { text }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
 fn text(value: &Value, key: &str) -> Option<String> {
-    let text = value.get(key)?.as_str()?;
-    Some(text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect())
+    value.get(key)?.as_str().map(bounded)
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

@@ -13,6 +13,7 @@ pub mod node;
 pub mod ports;
 pub mod probe;
 pub mod process;
+mod readiness;
 pub mod sandbox;
 pub mod share;
 pub mod store;

@@ -42,13 +42,7 @@ impl Liveness {
             let uuid = self.shared.uuid;
             return Some(Box::pin(async move {
                 tokio::time::sleep_until(due).await;
-                // What libvirt does not tell is no word of the guest.
-                loop {
-                    if let Some(result) = check.run(&*node.hypervisor, uuid, timing.timeout).await {
-                        return result;
-                    }
-                    tokio::time::sleep(timing.period).await;
-                }
+                check.until_told(&*node.hypervisor, uuid, &timing).await
             }));
         }
         let check = Check::of(&probe)?;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{Node, Round, Shared, VmiSlot, Worker, unwanted};
 use crate::guest_agent;
 use crate::liveness::Liveness;
+use crate::readiness::{Readiness, Told};
 use crate::vm::facts::ExitCause;
 use crate::vm::gate::GateState;
 use crate::vm::record::Record;
@@ -62,6 +63,8 @@ pub(crate) struct Task {
     asking: Option<BoxFuture<'static, Option<AgentFacts>>>,
     liveness: Liveness,
     probing: Option<BoxFuture<'static, Result<(), String>>>,
+    readiness: Readiness,
+    probing_readiness: Option<BoxFuture<'static, Told>>,
     dirty: bool,
     wake: Option<Instant>,
     resyncs: u32,
@@ -96,6 +99,7 @@ impl Task {
     ) -> Self {
         let worker = Worker::new(Arc::clone(&node), Arc::clone(&shared), record);
         let liveness = Liveness::new(Arc::clone(&node), Arc::clone(&shared));
+        let readiness = Readiness::new(Arc::clone(&node), Arc::clone(&shared));
         Self {
             node,
             shared,
@@ -111,6 +115,8 @@ impl Task {
             asking: None,
             liveness,
             probing: None,
+            readiness,
+            probing_readiness: None,
             dirty: true,
             wake: None,
             resyncs: 0,
@@ -132,6 +138,9 @@ impl Task {
             self.begin_request();
             if self.probing.is_none() {
                 self.probing = self.liveness.next_check();
+            }
+            if self.probing_readiness.is_none() {
+                self.probing_readiness = self.readiness.next_check();
             }
             let (wake, tell_by) = (self.wake, self.tell_by);
             tokio::select! {
@@ -158,6 +167,7 @@ impl Task {
                     self.dirty |= before != facts;
                 }
                 result = maybe(&mut self.probing) => self.dirty |= self.liveness.note(result),
+                told = maybe(&mut self.probing_readiness) => self.readiness.note(told),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + RESYNC)), if wake.is_some() => {
                     self.wake = None;
                     self.dirty = true;

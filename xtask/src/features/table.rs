@@ -26,6 +26,7 @@ const LIFE: &[Feature] = &[
     ("readiness by HTTP", Instance, r#"{"readinessProbe": {"httpGet": {"port": 80}}}"#),
     ("liveness by TCP", Instance, r#"{"livenessProbe": {"tcpSocket": {"port": 80}}}"#),
     ("liveness by guest agent", Instance, r#"{"livenessProbe": {"guestAgentPing": {}}}"#),
+    ("readiness by guest agent", Instance, r#"{"readinessProbe": {"guestAgentPing": {}}}"#),
     (
         "readiness by command",
         Instance,

@@ -94,19 +94,19 @@ fn deleted_machine_leaves_nothing() {
     ns.delete("vm", "brief");
     ns.until_gone("vmi", "brief");
     ns.until_gone("pod", pod["metadata"]["name"].as_str().unwrap());
-    until("no trace of the machine", || match crate::harness::traces(&marks) {
-        left if left.is_empty() => Ok(()),
-        left => Err(left.join("\n")),
-    });
-    // And its files: they are keyed by UID. (libvirt's own log of a domain is libvirt's.)
+    // Its files, libvirt's log of its domain among them, are keyed by UID.
     let data = ns.instance.data_dir();
-    let mut find = std::process::Command::new("find");
-    find.arg(&data).arg("-path").arg(data.join("libvirt")).args(["-prune", "-o", "-print"]);
-    let files = find.output().unwrap();
-    let files = String::from_utf8_lossy(&files.stdout);
-    assert!(!files.is_empty());
-    let left: Vec<&str> = files.lines().filter(|line| marks.iter().any(|mark| line.contains(mark.as_str()))).collect();
-    assert!(left.is_empty(), "{left:?}");
+    let files = || {
+        let found = std::process::Command::new("find").arg(&data).output().unwrap();
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert!(!found.is_empty());
+        found.lines().filter(|line| marks.iter().any(|mark| line.contains(mark.as_str()))).map(str::to_owned).collect()
+    };
+    until("no trace of the machine", || {
+        let mut left: Vec<String> = files();
+        left.extend(crate::harness::traces(&marks));
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    });
 }
 
 #[test]

@@ -23,6 +23,19 @@ fn machine_is_ready_while_its_server_says_so() {
 }
 
 #[test]
+fn machine_without_a_guest_agent_is_not_ready_by_it_and_runs_on() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("agentless", "Always", |spec| {
+        spec["readinessProbe"] = json!({"guestAgentPing": {}, "periodSeconds": 1});
+    }));
+    ns.booted(&vmi);
+    let told = ns.until_event("agentless", "Unhealthy");
+    assert!(told["message"].as_str().is_some_and(|m| m.starts_with("Readiness probe failed: ")), "{told}");
+    assert!(ns.get("vm", "agentless")["status"]["ready"] != true);
+    assert_eq!(uid(&ns.get("vmi", "agentless")), uid(&vmi), "readiness ends nothing");
+}
+
+#[test]
 fn machine_whose_server_hangs_is_started_anew() {
     let ns = Instance::shared().namespace();
     let vmi = ns.run_vm(&manifest("alive", "Always", |spec| {

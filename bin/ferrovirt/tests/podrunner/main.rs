@@ -290,6 +290,48 @@ async fn a_killed_container_comes_back_and_one_that_keeps_failing_backs_off() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_is_ready_while_its_command_says_so() {
+    let world = World::new().await;
+    let running = world.run();
+    let mut probed = container("compute", "echo hello; exec sleep 1000");
+    // It sees the volumes of the container, and runs as its user.
+    let script = "test $(id -u) = 65534 && test -e /private/ready && exit 0; echo not yet; exit 1";
+    probed["readinessProbe"] = json!({"exec": {"command": ["/usr/bin/virt-launcher", "-c", script]}, "periodSeconds": 1,
+        "timeoutSeconds": 30, "failureThreshold": 1});
+    let mut odd = container("odd", "exec sleep 1000");
+    odd["readinessProbe"] = json!({"exec": {"command": ["/bin/rm"]}, "periodSeconds": 1});
+    let uid = world.add("a", &json!({"containers": [probed]})).await;
+    world.add("odd", &json!({"containers": [odd]})).await;
+    let event = world.event("a", "Unhealthy").await;
+    assert_eq!(event.message.as_deref(), Some("Readiness probe failed: not yet"));
+    assert!(!compute(&world.get("a").await).ready);
+    let flag = world.pod_dir(&uid).join("volumes/private/ready");
+    std::fs::write(&flag, "").unwrap();
+    let ready = |wanted: bool| {
+        let world = &world;
+        async move { until("ready", || async { (compute(&world.get("a").await).ready == wanted).then_some(()) }).await }
+    };
+    ready(true).await;
+    std::fs::remove_file(&flag).unwrap();
+    ready(false).await;
+    let event = world.event("odd", "Unhealthy").await;
+    assert!(event.message.as_deref().is_some_and(|m| m.contains("no program \"/bin/rm\"")), "{event:?}");
+    // What hangs is ended.
+    let mut slow = container("slow", "exec sleep 1000");
+    let command = ["/usr/bin/virt-launcher", "-c", "touch /private/asked; exec sleep 1000"];
+    slow["readinessProbe"] = json!({"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 1});
+    world.add("slow", &json!({"containers": [slow]})).await;
+    let event = world.event("slow", "Unhealthy").await;
+    assert_eq!(event.message.as_deref(), Some("Readiness probe failed: command did not end within 1 s"));
+    for name in ["a", "odd", "slow"] {
+        world.pods().delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+        world.gone(name).await;
+    }
+    until("nothing is left", || async { (!world.pod_dir(&uid).exists()).then_some(()) }).await;
+    running.stop().await;
+}
+
 fn compute_opt(pod: &Pod) -> Option<ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first().cloned()
 }

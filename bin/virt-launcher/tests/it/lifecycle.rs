@@ -114,6 +114,23 @@ async fn console_log_follows_and_ends_with_the_release() {
 }
 
 #[test]
+fn probe_passes_while_nothing_is_wrong_and_says_what_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("readiness");
+    let probe = |file: &std::path::Path| {
+        let args = ["probe", "--file", file.to_str().unwrap()];
+        let output = Command::new(env!("CARGO_BIN_EXE_virt-launcher")).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(probe(&file), (Some(1), "the guest has not been asked yet\n".to_owned()));
+    fs::write(&file, "").unwrap();
+    assert_eq!(probe(&file), (Some(0), String::new()));
+    fs::write(&file, "command ended with exit code 3").unwrap();
+    assert_eq!(probe(&file), (Some(1), "command ended with exit code 3\n".to_owned()));
+    assert_eq!(probe(dir.path()), (Some(1), String::new()), "what cannot be read is no pass");
+}
+
+#[test]
 fn installed_copy_holds_an_image_until_terminated() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -9,8 +9,8 @@ fn kinds() -> [(&'static Catalogue, CustomResourceDefinition, Vec<(String, &'sta
     let (vm, vm_rows) = workload(Kind::VirtualMachine);
     let (vmi, vmi_rows) = workload(Kind::VirtualMachineInstance);
     [
-        (vm, fv_api::crd::virtual_machine().unwrap(), vm_rows, [500, 170]),
-        (vmi, fv_api::crd::virtual_machine_instance().unwrap(), vmi_rows, [500, 170]),
+        (vm, fv_api::crd::virtual_machine().unwrap(), vm_rows, [500, 160]),
+        (vmi, fv_api::crd::virtual_machine_instance().unwrap(), vmi_rows, [500, 160]),
         (&KUBEVIRT, fv_api::crd::kubevirt().unwrap(), kubevirt, [250, 100]),
     ]
 }

@@ -79,11 +79,8 @@ fn bad_specs_are_refused_with_field_and_reason() {
         ),
         (
             "{}/readinessProbe",
-            json!({"guestAgentPing": {}}),
-            &[(
-                "{}.readinessProbe.guestAgentPing",
-                "{}.readinessProbe.guestAgentPing is not supported yet by Ferrovirt: use httpGet or tcpSocket",
-            )],
+            json!({"guestAgentPing": {}, "exec": {"command": [""]}}),
+            &[("{}.readinessProbe", "{}.readinessProbe must have exactly one probe type set")],
         ),
         (
             "{}/livenessProbe",

@@ -144,7 +144,7 @@ fn what_the_installation_does_not_have_is_refused() {
         (
             json!({"serviceAccount": {"serviceAccountName": "robot"}}),
             ".serviceAccount",
-            "spec.volumes[2].serviceAccount: a service account is not supported yet by Ferrovirt: the embedded API server issues no tokens; use a secret volume",
+            "spec.volumes[2].serviceAccount: service account \"robot\" is not supported yet by Ferrovirt: the embedded API server issues no tokens; put what the guest signs in with into a secret volume, or run it on Kubernetes",
         ),
     ] {
         let expected = (format!("spec.volumes[2]{field}"), message.to_owned());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
@@ -24,6 +24,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// One open connection; closed when its last user is done.
 pub(super) struct Session {
     pub(super) connect: Connect,
+    pub(super) since: Instant,
     registration: Option<Registration>,
 }
 
@@ -135,7 +136,7 @@ fn keep(shared: &Arc<Shared>, woken: &mpsc::Receiver<Wake>) {
 
 fn open(shared: &Arc<Shared>, generation: u64) -> Result<Arc<Session>, virt::error::Error> {
     let connect = Connect::open(Some(&shared.uri))?;
-    let mut session = Session { connect, registration: Some(Registration::default()) };
+    let mut session = Session { connect, since: Instant::now(), registration: Some(Registration::default()) };
     // Weak: libvirt holds the sink for as long as it likes.
     let weak = Arc::downgrade(shared);
     let sink: Sink = Arc::new(move |report| hear(&weak, generation, report));

@@ -2,12 +2,41 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::StopReason;
 
 /// Only the end is read: the reason is the last thing libvirt writes.
 const TAIL: u64 = 64 * 1024;
+
+/// Where libvirt logs about a domain.
+pub(super) fn path(dir: &Path, domain: &str) -> PathBuf {
+    dir.join(format!("{domain}.log"))
+}
+
+/// Removes the log of a domain that is gone, with what virtlogd (`.log.0`) or logrotate (`.log.1`, `.log-20260101`) made of its
+/// older parts.
+pub(super) fn remove(dir: &Path, domain: &str) {
+    let current = path(dir, domain);
+    let Some(name) = current.file_name().and_then(|name| name.to_str()) else { return };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries.flatten(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        Err(error) => return tracing::warn!(path = %dir.display(), %error, "cannot look for a domain's logs"),
+    };
+    for entry in entries {
+        let is_of_it = |rest: &str| rest.is_empty() || rest.starts_with(['.', '-']);
+        if !entry.file_name().to_str().and_then(|found| found.strip_prefix(name)).is_some_and(is_of_it) {
+            continue;
+        }
+        match std::fs::remove_file(entry.path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(path = %entry.path().display(), %error, "a log of a domain that is gone stays");
+            }
+            _ => {}
+        }
+    }
+}
 
 /// The reason in the log at `path`; `None` when there is no log, or the domain did not stop since its last start.
 pub(super) fn last_stop(path: &Path) -> Option<StopReason> {
@@ -108,6 +137,27 @@ mod tests {
         assert_eq!(parse(&by("/usr/sbin/libvirtd")), Some(StopReason::Shutdown));
         assert_eq!(parse(&by("/sbin/init")), Some(StopReason::HostShutdown));
         assert_eq!(parse(&by("<unknown process>")), Some(StopReason::HostShutdown));
+    }
+
+    #[test]
+    fn a_domains_logs_go_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let others = ["fv-1.log2", "fv-12.log", "other.log"];
+        for name in ["fv-1.log", "fv-1.log.0", "fv-1.log.2.gz", "fv-1.log-20260101"].iter().chain(&others) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        // What is in the way of one does not keep the others.
+        std::fs::create_dir(dir.path().join("fv-1.log.1")).unwrap();
+        remove(dir.path(), "fv-1");
+        std::fs::remove_dir(dir.path().join("fv-1.log.1")).unwrap();
+        remove(dir.path(), "fv-1");
+        let left = std::fs::read_dir(dir.path()).unwrap().flatten();
+        let mut left: Vec<_> = left.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        left.sort();
+        let mut others = others.to_vec();
+        others.sort_unstable();
+        assert_eq!(left, others);
+        remove(Path::new("/nonexistent"), "fv-1");
     }
 
     #[test]

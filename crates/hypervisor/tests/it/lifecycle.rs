@@ -170,7 +170,10 @@ async fn every_way_a_guest_ends_is_told_apart() {
         await_kind(&mut events, guest.uuid, DomainEventKind::Stopped(reason)).await;
         println!("guest {n}: to {reason:?} {:?}", begin.elapsed());
         assert_eq!(hypervisor.last_stop(guest.uuid).await.unwrap(), Some(recorded), "guest {n}");
+        let log = endpoint.log_dir.join(format!("{}.log", fv_domain::domain_name(guest.uuid)));
+        assert!(log.exists());
         hypervisor.forget(guest.uuid).await.unwrap();
+        assert!(!log.exists());
         assert_eq!(hypervisor.last_stop(guest.uuid).await.unwrap(), None);
     }
     let unknown = Uuid::from_u128(7);

@@ -7,11 +7,16 @@ use jiff::Timestamp;
 
 use super::observe::{Observed, PodFacts};
 use super::{claims, status};
+use crate::conditions;
+use crate::node::{Fencing, OUT_OF_SERVICE};
 use crate::patch::{at_version, typed_merge_patch};
-use crate::plan::{EventKind, EventSpec, Guard, Plan, StatusKind, StatusWrite};
+use crate::plan::{EventKind, EventSpec, Guard, Plan, Requeue, StatusKind, StatusWrite};
 
 mod gate;
 mod pods;
+
+/// Why a guest ended whose node is off: reason of phase, condition and event.
+const NODE_OUT_OF_SERVICE: &str = "NodeOutOfService";
 
 /// Decides about one VMI.
 pub fn decide(observed: &Observed, config: &ClusterConfig, now: Timestamp) -> Plan {
@@ -22,8 +27,14 @@ pub fn decide(observed: &Observed, config: &ClusterConfig, now: Timestamp) -> Pl
     let owned = observed.owned_pods();
     let mut next = Next { vmi: (*observed.vmi).clone(), status: observed.status(), guard: None };
     let phase = observed.phase();
+    let fencing = observed.fencing(now);
+    if let Fencing::Doubtful(left) = fencing {
+        plan.requeue = Requeue::After(left);
+    }
 
-    if observed.deleting() || phase.is_final() {
+    if fencing == Fencing::Proven {
+        end_with_node(observed, &mut plan, &mut next, now);
+    } else if observed.deleting() || phase.is_final() {
         if observed.is_released() {
             release(observed, &owned, &mut plan, &mut next, now);
             if !owned.is_empty() {
@@ -141,9 +152,29 @@ fn keep_represented(
     }
 }
 
+/// Its node is off, and with it the guest. What the agent would say is said in its place, where it outlives the taint; then the instance goes
+/// like any other that has ended, and its VM may start elsewhere.
+fn end_with_node(observed: &Observed, plan: &mut Plan, next: &mut Next, now: Timestamp) {
+    let node = observed.node().unwrap_or_default();
+    let message =
+        format!("node {node} is off, as its taint {OUT_OF_SERVICE} says: nothing of the guest runs there any more");
+    if !observed.phase().is_final() {
+        fail(next, NODE_OUT_OF_SERVICE, now);
+    }
+    let deleted = conditions::new(types::DOMAIN_DELETED, conditions::TRUE, NODE_OUT_OF_SERVICE, &message);
+    conditions::set(&mut next.status.conditions, deleted, now);
+    next.guard = Some(Guard::NodeIsOff { name: node.to_owned(), now });
+    plan.events.push(EventSpec {
+        about: observed.about(),
+        kind: EventKind::Warning,
+        reason: NODE_OUT_OF_SERVICE,
+        message,
+    });
+}
+
 /// Nothing of the guest is left anywhere: pods first, the finalizer when they are gone.
 fn release(observed: &Observed, owned: &[&PodFacts], plan: &mut Plan, next: &mut Next, now: Timestamp) {
-    for pod in owned.iter().filter(|pod| !pod.deleting) {
+    for pod in owned.iter().filter(|pod| !pod.deleting || pods::waits_in_vain(observed, pod)) {
         plan.effects.push(pods::delete(observed, pod));
     }
     if !owned.is_empty() {

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::claims::ClaimFacts;
 use crate::conditions::{self, TRUE};
+use crate::node::{Fencing, NodeFacts};
 use crate::plan::{EffectFailure, ObjectKey, ObjectRef};
 
 /// Facts about one VMI.
@@ -20,6 +21,8 @@ pub struct Observed {
     pub pods: Vec<Arc<PodFacts>>,
     /// The claims of its volumes that exist.
     pub claims: Vec<Arc<ClaimFacts>>,
+    /// The Node that holds it, where that is known.
+    pub host: Option<Arc<NodeFacts>>,
     /// What went wrong the last time, if nothing has gone right since.
     pub last_failure: Option<EffectFailure>,
 }
@@ -37,6 +40,8 @@ pub struct PodFacts {
     pub created_by: Option<String>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
+    /// What it was given to end by itself, once it is being deleted.
+    pub grace_seconds: Option<i64>,
     /// Whoever deletes it wants its node's resources back, and so the guest gone from there: the pod was evicted through the API (a
     /// drain), or preempted by the scheduler. Never taken back.
     pub evicted: bool,
@@ -121,6 +126,7 @@ impl PodFacts {
             created_by: meta.labels.as_ref().and_then(|all| all.get(labels::CREATED_BY)).cloned(),
             created: meta.creation_timestamp.as_ref().map(|time| time.0),
             deleting: meta.deletion_timestamp.is_some(),
+            grace_seconds: meta.deletion_grace_period_seconds,
             evicted: meta.deletion_timestamp.is_some()
                 && condition("DisruptionTarget")
                     .is_some_and(|told| told.is_true() && EVICTIONS.contains(&told.reason.as_str())),
@@ -203,6 +209,15 @@ impl Observed {
     /// The node whose agent holds the VMI, once it was handed over.
     pub(super) fn node(&self) -> Option<&str> {
         self.vmi.status.as_ref().and_then(|status| status.node_name.as_deref()).filter(|node| !node.is_empty())
+    }
+
+    /// Whether its guest may start elsewhere although its node's agent has not said that it is gone.
+    pub(super) fn fencing(&self, now: Timestamp) -> Fencing {
+        let host = self.host.as_ref().filter(|host| self.node() == Some(host.name.as_str()));
+        match host {
+            Some(host) if !self.condition_true(types::DOMAIN_DELETED) => host.fencing(now),
+            _ => Fencing::None,
+        }
     }
 
     /// Whether its guest has been told to leave the node it is on.

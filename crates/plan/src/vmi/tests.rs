@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::node::NodeFacts;
 use crate::plan::{Effect, EffectFailure, Guard, ObjectKey, Plan, failures};
 
 const UID: &str = "vmi-uid";
@@ -216,6 +217,63 @@ fn what_a_replacement_replaced_is_removed_once_it_lives() {
     assert_eq!(written(&plan)["status"]["activePods"], json!({"pod-0": "n1", "pod-1": "n1"}));
 }
 
+fn on(node: NodeFacts, vmi: VirtualMachineInstance, pods: Vec<PodFacts>) -> Plan {
+    let pods = pods.into_iter().map(Arc::new).collect();
+    let observed = Observed { vmi: Arc::new(vmi), pods, host: Some(Arc::new(node)), ..Observed::default() };
+    decide(&observed, &ClusterConfig::default(), now())
+}
+
+fn called_off() -> NodeFacts {
+    NodeFacts { name: "n1".into(), called_off: true, ..NodeFacts::default() }
+}
+
+#[test]
+fn a_guest_whose_node_is_off_has_ended_and_is_let_go() {
+    for phase in ["Scheduled", "Running", "Unknown"] {
+        for pods in [vec![], vec![bound(0)], vec![PodFacts { deleting: true, ..bound(0) }]] {
+            let first = on(called_off(), held(phase), pods.clone());
+            assert!(effects(&first).iter().all(|effect| effect.starts_with("gate")), "{phase} {pods:?}");
+            let status = &written(&first)["status"];
+            assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("NodeOutOfService")));
+            let guard = Guard::NodeIsOff { name: "n1".into(), now: now() };
+            assert_eq!(first.status.as_ref().and_then(|write| write.guard.clone()), Some(guard));
+            assert_eq!(first.events.iter().map(|event| event.reason).collect::<Vec<_>>(), ["NodeOutOfService"]);
+            // From then on the VMI itself says so, whatever becomes of the taint.
+            let mut ended = held("Failed");
+            ended.status.as_mut().expect("a status").conditions =
+                serde_json::from_value(status["conditions"].clone()).expect("conditions");
+            let second = on(NodeFacts { called_off: false, ..called_off() }, ended.clone(), vec![bound(0)]);
+            assert_eq!(effects(&second), [named("delete", 0)]);
+            let last = on(called_off(), deleting(ended), vec![]);
+            assert_eq!(written(&last)["metadata"]["finalizers"], json!([]));
+            assert!(last.events.is_empty(), "told once");
+        }
+    }
+    // One that ended by itself, or is to go, waits no longer for its node's word.
+    for waiting in [held("Succeeded"), deleting(held("Running"))] {
+        let plan = on(called_off(), waiting, vec![bound(0)]);
+        let conditions = &written(&plan)["status"]["conditions"];
+        let is_told = |told: &Value| told["type"] == "DomainDeleted" && told["status"] == "True";
+        assert!(conditions.as_array().is_some_and(|all| all.iter().any(is_told)), "{conditions}");
+    }
+}
+
+#[test]
+fn only_its_own_node_and_only_without_doubt_ends_a_guest() {
+    let doubtful = NodeFacts { heartbeat: Some(now()), ..called_off() };
+    let doubted = on(doubtful, held("Running"), vec![bound(0)]);
+    assert_eq!(doubted.requeue, crate::plan::Requeue::After(std::time::Duration::from_secs(150)));
+    for plan in [
+        doubted,
+        on(NodeFacts { name: "n2".into(), ..called_off() }, held("Running"), vec![bound(0)]),
+        on(NodeFacts { called_off: false, ..called_off() }, held("Running"), vec![bound(0)]),
+        on(called_off(), vmi(json!({"phase": "Scheduling"})), vec![bound(0)]),
+    ] {
+        assert!(plan.events.is_empty());
+        assert!(plan.status.is_none_or(|write| write.guard.is_none() && write.patch["status"]["phase"] != "Failed"));
+    }
+}
+
 #[test]
 fn a_forged_label_does_not_make_a_pod_ours() {
     let forged = PodFacts { owner_uid: Some("other".into()), ..bound(0) };
@@ -232,6 +290,10 @@ fn a_vmi_that_no_node_had_is_taken_down_by_the_controller_alone() {
         assert!(first.status.is_none());
         let going = plan(deleting(vmi(json!({"phase": phase}))), vec![PodFacts { deleting: true, ..pod(0) }]);
         assert!(going.is_idle());
+        let given = |grace_seconds| PodFacts { deleting: true, grace_seconds, ..pod(0) };
+        let hurried = plan(deleting(vmi(json!({"phase": phase}))), vec![given(Some(90))]);
+        assert_eq!((effects(&hurried), grace(&hurried)), (vec![named("delete", 0)], Some(1)), "{phase:?}");
+        assert!(plan(deleting(vmi(json!({"phase": phase}))), vec![given(Some(1))]).is_idle());
         let last = plan(deleting(vmi(json!({"phase": phase}))), vec![]);
         assert!(last.effects.is_empty());
         assert_eq!(written(&last)["metadata"]["finalizers"], json!([]));
@@ -242,7 +304,8 @@ fn a_vmi_that_no_node_had_is_taken_down_by_the_controller_alone() {
 #[test]
 fn a_vmi_that_a_node_has_waits_for_the_nodes_word() {
     for phase in ["Scheduled", "Running", "Succeeded", "Failed"] {
-        for pods in [vec![bound(0)], vec![]] {
+        let leaving = PodFacts { deleting: true, grace_seconds: Some(90), ..bound(0) };
+        for pods in [vec![bound(0)], vec![], vec![leaving]] {
             let plan = plan(deleting(held(phase)), pods);
             assert!(plan.effects.is_empty(), "{phase}");
             if let Some(write) = &plan.status {
@@ -296,8 +359,8 @@ fn ready_says_why_not() {
         let observed = Observed {
             vmi: Arc::new(vmi),
             pods: pods.into_iter().map(Arc::new).collect(),
-            claims: vec![],
             last_failure: Some(EffectFailure { reason: failures::CREATE, message: "x".into() }),
+            ..Observed::default()
         };
         let plan = decide(&observed, &ClusterConfig::default(), now());
         let conditions = written(&plan)["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -356,9 +419,8 @@ fn the_gate_opens_when_the_guest_runs_and_closes_while_it_is_paused() {
 fn a_refused_pod_shows_on_the_vmi_and_goes_when_it_is_made() {
     let observed = Observed {
         vmi: Arc::new(vmi(json!({"phase": "Pending"}))),
-        pods: vec![],
-        claims: vec![],
         last_failure: Some(EffectFailure { reason: failures::CREATE, message: "Error creating pod: quota".into() }),
+        ..Observed::default()
     };
     let failing = decide(&observed, &ClusterConfig::default(), now());
     assert_eq!(effects(&failing), [named("create", 0)]);

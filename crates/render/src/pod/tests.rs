@@ -76,6 +76,21 @@ fn everything_a_user_may_set_on_the_pod_arrives_there() {
 }
 
 #[test]
+fn what_is_asked_of_the_guest_agent_never_runs_in_the_pod() {
+    for ask in [json!({"guestAgentPing": {}}), json!({"exec": {"command": ["rm", "-r", "/"]}})] {
+        let mut value = plain();
+        value["spec"]["readinessProbe"] = json!({"periodSeconds": 3, "failureThreshold": 2, "timeoutSeconds": 1});
+        json_patch::merge(&mut value["spec"]["readinessProbe"], &ask);
+        let spec = render(value).spec.expect("spec");
+        let probe = serde_json::to_value(&spec.containers[0].readiness_probe).expect("json");
+        let command = ["/usr/bin/virt-launcher", "probe", "--file", "/var/run/kubevirt-private/readiness"];
+        let expected =
+            json!({"exec": {"command": command}, "periodSeconds": 3, "failureThreshold": 2, "timeoutSeconds": 10});
+        assert_eq!(probe, expected, "{ask}");
+    }
+}
+
+#[test]
 fn cpu_request_follows_the_allocation_ratio() {
     for (cpu, ratio, expected) in [
         (json!({"cores": 1}), 10, "100m"),

@@ -137,6 +137,27 @@ async fn a_guard_that_fails_stops_the_write() {
 }
 
 #[tokio::test]
+async fn a_node_that_came_back_meanwhile_keeps_its_guests() {
+    let now: jiff::Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+    let node = |name: &str, ready: &str| {
+        json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            "spec": {"taints": [{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]}})
+    };
+    for (nodes, again, writes) in [
+        (vec![node("n1", "Unknown")], Again::OnChange, 1),
+        (vec![node("n1", "True")], Again::Soon, 0),
+        (vec![node("n2", "Unknown")], Again::Soon, 0),
+        (vec![], Again::Soon, 0),
+    ] {
+        let guard = Guard::NodeIsOff { name: "n1".into(), now };
+        let answers = [(200, json!({"metadata": {}, "items": nodes})), meta("vmi-1", "8")];
+        let (outcome, requests) = execute(status_write(Some(guard)), answers).await;
+        assert_eq!((outcome.again, outcome.writes), (again, writes), "{nodes:?}");
+        assert_eq!(requests[0], "GET nodes");
+    }
+}
+
+#[tokio::test]
 async fn a_conflict_is_looked_at_again_soon_and_a_gone_object_is_no_failure() {
     assert_eq!(execute(status_write(None), [refusal(409, "Conflict")]).await.0.again, Again::Soon);
     assert_eq!(execute(status_write(None), [refusal(404, "NotFound")]).await.0.again, Again::OnChange);

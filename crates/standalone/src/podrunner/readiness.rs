@@ -1,19 +1,22 @@
-//! Readiness probes of containers, over the pod network, as a kubelet makes them.
+//! Readiness probes of containers, over the pod network or by a command, as a kubelet makes them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fv_virt_handler::probe::{Check, DirectDial, Timing, Tracker};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::COMPONENT;
+use super::exec::Exec;
+use super::sandbox::Paths;
 use super::status::{Activity, PodView};
+use super::{COMPONENT, PodRunner};
 use crate::events::{Note, record};
 
 /// The probes of one pod's containers.
@@ -30,6 +33,41 @@ struct Running {
     _task: AbortOnDropHandle<()>,
 }
 
+/// What a probe does.
+enum Ask {
+    Network(Check, IpAddr),
+    Command(Exec),
+    /// It fails, always, for this reason.
+    Refused(String),
+}
+
+impl Ask {
+    /// `None`: it is none of these, or cannot be made yet.
+    fn of(
+        runner: &PodRunner,
+        paths: &Paths,
+        pod: &Pod,
+        container: &Container,
+        probe: &Probe,
+        address: Option<IpAddr>,
+    ) -> Option<Self> {
+        match &probe.exec {
+            Some(action) => {
+                Some(Exec::of(&runner.config, pod, container, action, paths).map_or_else(Self::Refused, Self::Command))
+            }
+            None => Check::of(probe).zip(address).map(|(check, address)| Self::Network(check, address)),
+        }
+    }
+
+    async fn run(&self, timeout: Duration) -> Result<(), String> {
+        match self {
+            Self::Network(check, address) => check.run(&DirectDial, *address, timeout).await,
+            Self::Command(exec) => exec.run(timeout).await,
+            Self::Refused(reason) => Err(reason.clone()),
+        }
+    }
+}
+
 impl Readiness {
     /// Waits until a probe changes its mind.
     pub(super) async fn changed(&self) {
@@ -37,29 +75,26 @@ impl Readiness {
     }
 
     /// Says of each container that runs and has a probe what that found; begins to probe those that have just been started.
-    pub(super) fn judge(&mut self, client: &Client, pod: &Arc<Pod>, view: &mut PodView) {
+    pub(super) fn judge(&mut self, runner: &PodRunner, paths: &Paths, pod: &Arc<Pod>, view: &mut PodView) {
         let address = view.addresses.first().and_then(|address| address.parse::<IpAddr>().ok());
         let specs = pod.spec.iter().flat_map(|spec| &spec.containers);
-        let probes: HashMap<&str, &Probe> = specs
-            .filter_map(|container| Some((container.name.as_str(), container.readiness_probe.as_ref()?)))
+        let probes: HashMap<&str, (&Container, &Probe)> = specs
+            .filter_map(|container| Some((container.name.as_str(), (container, container.readiness_probe.as_ref()?))))
             .collect();
         for container in &mut view.containers {
             let Activity::Running { since } = container.activity else {
                 self.probes.remove(&container.name);
                 continue;
             };
-            let Some(probe) = probes.get(container.name.as_str()) else { continue };
-            let Some((check, address)) = Check::of(probe).zip(address) else {
-                continue;
-            };
+            let Some((of, probe)) = probes.get(container.name.as_str()) else { continue };
+            let Some(ask) = Ask::of(runner, paths, pod, of, probe, address) else { continue };
             let known = self.probes.get(&container.name).is_some_and(|running| running.since == since);
             if !known {
                 let (sender, ready) = watch::channel(false);
                 let work = Work {
-                    client: client.clone(),
+                    client: runner.client.clone(),
                     pod: Arc::clone(pod),
-                    check,
-                    address,
+                    ask,
                     timing: Timing::of(probe),
                     changed: Arc::clone(&self.changed),
                 };
@@ -74,22 +109,21 @@ impl Readiness {
 struct Work {
     client: Client,
     pod: Arc<Pod>,
-    check: Check,
-    address: IpAddr,
+    ask: Ask,
     timing: Timing,
     changed: Arc<Notify>,
 }
 
 impl Work {
     async fn run(self, since: Timestamp, ready: watch::Sender<bool>) {
-        let age = std::time::Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
+        let age = Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default();
         tokio::time::sleep(self.timing.initial_delay.saturating_sub(age)).await;
         let mut tracker = Tracker::new(false);
         // The same failure again and again is one event.
         let mut told = None;
         loop {
             let begun = Instant::now();
-            let result = self.check.run(&DirectDial, self.address, self.timing.timeout).await;
+            let result = self.ask.run(self.timing.timeout).await;
             let verdict = tracker.note(result.is_ok(), &self.timing);
             if ready.send_replace(verdict) != verdict {
                 self.changed.notify_one();

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use fv_api::Quantity;
@@ -24,14 +24,14 @@ use kube::api::Api;
 use kube::{Client, ResourceExt};
 use rustix::fs::OFlags;
 
-use self::claim::Backing;
+use self::claim::{Backing, Usage};
 use self::payload::{Objects, Reference};
 use super::sandbox::Paths;
 
 /// Mode of what something is to be mounted over, and nothing else: so is seen what has lost its mount, as in a reboot.
 const BARE: u32 = 0;
 
-/// Why a volume is not there yet; the text is the message of kubelet's event FailedMount.
+/// Why a volume is not there yet; the text is the message of kubelet's event.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
@@ -43,6 +43,8 @@ pub(super) enum VolumeError {
          volumes=[{volume}]: error processing PVC {claim}: {reason}"
     )]
     Claim { volume: String, claim: String, reason: String },
+    #[error("MapVolume.MapPodDevice failed for volume \"{volume}\" : {reason}")]
+    Map { volume: String, reason: String },
     #[error("{step} {path}")]
     Directory {
         step: &'static str,
@@ -50,6 +52,16 @@ pub(super) enum VolumeError {
         #[source]
         source: io::Error,
     },
+}
+
+impl VolumeError {
+    /// Reason of kubelet's event.
+    pub(super) fn event_reason(&self) -> &'static str {
+        match self {
+            Self::Map { .. } => "FailedMapVolume",
+            Self::SetUp { .. } | Self::NoPath { .. } | Self::Claim { .. } | Self::Directory { .. } => "FailedMount",
+        }
+    }
 }
 
 /// Why the runner will never give a pod this volume; `None` when it does.
@@ -143,7 +155,7 @@ fn mount_host_path(target: &Path, path: &str, type_: &str, read_only: bool) -> R
     bind(&source, target, access).map_err(|error| format!("mount {path}: {error}"))
 }
 
-/// Mounts the directory of the volume that the claim is bound to.
+/// Mounts what the claim is bound to: a directory, or a device over a file.
 async fn mount_claim(
     client: &Client,
     target: &Path,
@@ -156,13 +168,27 @@ async fn mount_claim(
         return Ok(());
     }
     let namespace = pod.namespace().unwrap_or_default();
-    let (volume, backing) = backing(client, &namespace, claim).await.map_err(|reason| VolumeError::Claim {
+    let usage = Usage::of(pod, name);
+    let (volume, backing) = backing(client, &namespace, claim, usage).await.map_err(|reason| VolumeError::Claim {
         volume: name.into(),
         claim: format!("{namespace}/{claim}"),
         reason,
     })?;
     let set_up = |reason| VolumeError::SetUp { volume: volume.clone(), reason };
     match backing {
+        Backing::Device(path) => {
+            let map = || {
+                let flags = OFlags::PATH;
+                let source = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&path)?;
+                if !source.metadata()?.file_type().is_block_device() {
+                    return Err(io::Error::other("is not a block device"));
+                }
+                // Whoever is given it makes a node of its own by the number.
+                let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+                bind(&source.into(), target, access)
+            };
+            map().map_err(|error| VolumeError::Map { volume, reason: format!("{}: {error}", path.display()) })
+        }
         Backing::HostPath(path, type_) => mount_host_path(target, &path, &type_, read_only).map_err(set_up),
         Backing::Local(path) => {
             let flags = OFlags::PATH | OFlags::DIRECTORY;
@@ -179,7 +205,7 @@ async fn mount_claim(
 }
 
 /// Name and backing of a claim's volume, as the API says now.
-async fn backing(client: &Client, namespace: &str, claim: &str) -> Result<(String, Backing), String> {
+async fn backing(client: &Client, namespace: &str, claim: &str, usage: Usage) -> Result<(String, Backing), String> {
     let failed = |error: kube::Error| match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
@@ -193,7 +219,7 @@ async fn backing(client: &Client, namespace: &str, claim: &str) -> Result<(Strin
         .get(name)
         .await
         .map_err(|error| format!("failed to fetch PV {name} from API server: {}", failed(error)))?;
-    Ok((name.to_owned(), claim::backing(&claim, &volume)?))
+    Ok((name.to_owned(), claim::backing(&claim, &volume, usage)?))
 }
 
 /// Mounts what is open over a mount point of its kind.

@@ -275,7 +275,7 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(pod = %self.uid, error = error as &dyn std::error::Error, "a volume cannot be set up");
                 let message = chain(error);
-                let note = Note::warning("FailedMount", "Starting", &message);
+                let note = Note::warning(error.event_reason(), "Starting", &message);
                 record(&self.runner.client, COMPONENT, pod, note).await;
                 self.volume_failures += 1;
                 volume_delay(self.volume_failures)
@@ -315,6 +315,7 @@ impl Worker {
             self.signal(Signal::KILL, false)?;
             return Ok(Next::At(Some(if overdue { soon(now) } else { deadline })));
         }
+        self.readiness = Readiness::default();
         sandbox::release_network(&self.paths, &self.uid, &self.runner.config.network).await?;
         volumes::unmount(&self.paths).map_err(SandboxFailure::from)?;
         Ok(Next::At(None))
@@ -349,6 +350,11 @@ impl Worker {
                 );
             }
             let volumes = spec.volumes.as_deref().unwrap_or_default();
+            for device in container.volume_devices.iter().flatten() {
+                if !volumes.iter().any(|v| v.name == device.name) {
+                    return unsupported(format!("volumeDevices: no volume is named \"{}\"", device.name));
+                }
+            }
             for mount in container.volume_mounts.iter().flatten() {
                 if !volumes.iter().any(|v| v.name == mount.name) {
                     return unsupported(format!("volumeMounts: no volume is named \"{}\"", mount.name));
@@ -452,6 +458,7 @@ impl Worker {
             self.signal(if overdue { Signal::KILL } else { Signal::TERM }, true)?;
             return Ok(Next::At(Some(if overdue { soon(now) } else { deadline })));
         }
+        self.readiness = Readiness::default();
         sandbox::release_network(&self.paths, &self.uid, &self.runner.config.network).await?;
         volumes::unmount(&self.paths).map_err(SandboxFailure::from)?;
         if let Some(pod) = pod {
@@ -491,7 +498,7 @@ impl Worker {
     async fn publish(&mut self, pod: &Arc<Pod>) -> Result<(), PassError> {
         self.view.sidecars = self.sidecars.iter().map(Container::view).collect();
         self.view.containers = self.containers.iter().map(Container::view).collect();
-        self.readiness.judge(&self.runner.client, pod, &mut self.view);
+        self.readiness.judge(&self.runner, &self.paths, pod, &mut self.view);
         let api = Api::<Pod>::namespaced(self.runner.client.clone(), &pod.namespace().unwrap_or_default());
         let mut current = Arc::clone(pod);
         // The controller writes a readiness gate into the same list: read again and merge anew when it came first.

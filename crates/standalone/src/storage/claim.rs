@@ -199,7 +199,10 @@ pub(crate) fn provisioning_failed(class: &StorageClass, why: &str) -> Notice {
 fn refusal(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
     let spec = claim.spec.as_ref()?;
     if is_block(spec.volume_mode.as_deref()) {
-        return Some(format!("{PROVISIONER} makes directories, not block devices: use volumeMode Filesystem"));
+        return Some(format!(
+            "claim.spec.volumeMode Block is not supported: {PROVISIONER} makes directories, not block devices; use volumeMode Filesystem, or \
+             make a PersistentVolume for a device of the node (spec.local.path, volumeMode Block)"
+        ));
     }
     if spec.selector.is_some() {
         return Some("claim Selector is not supported".into());

@@ -9,6 +9,7 @@ use fv_api::config::ClusterConfig;
 use fv_api::meta::users;
 use fv_api::{VirtualMachine, VirtualMachineInstance};
 use fv_apiserver::{ApiServer, ApiServerBuilder, Store, UserInfo};
+use fv_virt_controller::Options;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -67,7 +68,9 @@ impl Cluster {
     pub(crate) fn controller(&self) -> Controller {
         let client = self.recorded_client();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(fv_virt_controller::run(client, ClusterConfig::default(), stop.clone()));
+        // As if it had been there all the time, so that what nodes have not said counts.
+        let options = Options { since: Some(jiff::Timestamp::UNIX_EPOCH), ..Options::default() };
+        let task = tokio::spawn(fv_virt_controller::run_with(client, ClusterConfig::default(), options, stop.clone()));
         Controller { stop, task }
     }
 

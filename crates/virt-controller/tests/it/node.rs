@@ -79,6 +79,37 @@ async fn a_silent_node_agent_makes_its_node_unschedulable_and_its_guests_go_on()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_starts_elsewhere_once_its_node_is_called_off_and_not_before() {
+    let cluster = Cluster::start().await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    create_node(&nodes, beat(ago(301))).await;
+    let controller = cluster.controller();
+    cluster.create_vm("Always").await;
+    let pod = cluster.bring_up().await;
+    let before = cluster.phase("Running").await;
+    becomes_unschedulable(&nodes).await;
+
+    // Kubernetes has given its pods up, which is no proof.
+    let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    nodes.patch_status(NODE, &PatchParams::default(), &Patch::Merge(silent)).await.expect("not ready");
+    cluster.lose_pod(&pod).await;
+    let replacement = cluster.a_pod(Some(&pod)).await;
+    let after = cluster.phase("Running").await;
+    assert_eq!(after.uid(), before.uid());
+
+    let off = json!({"spec": {"taints": [{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]}});
+    nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(off)).await.expect("tainted");
+    // Kubernetes then removes what is deleted there without its kubelet's word.
+    cluster.pod_ends(&replacement).await;
+    let next = cluster.vmi("another instance", |vmi| vmi.uid() != before.uid()).await;
+    assert!(next.status.as_ref().is_none_or(|status| status.node_name.is_none()), "it may go anywhere");
+    let pod = cluster.a_pod(Some(&replacement)).await;
+    let affinity = serde_json::to_string(&pod.spec.expect("a spec").affinity).expect("json");
+    assert!(!affinity.contains("metadata.name"), "{affinity}");
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_is_noticed_although_nothing_changes() {
     let cluster = Cluster::start().await;
     let nodes: Api<Node> = Api::all(cluster.client.clone());

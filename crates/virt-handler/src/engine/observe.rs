@@ -121,9 +121,7 @@ impl Worker {
         let known = self.record.as_ref().and_then(|record| record.pod_uid.clone());
         let mut candidates: Vec<String> = known.into_iter().collect();
         if let Some(vmi) = self.last_vmi.as_deref() {
-            let here = |(_, node): &(&String, &String)| **node == self.node.config.node_name;
-            let pods = vmi.status.iter().flat_map(|status| status.active_pods.iter()).filter(here);
-            for (uid, _) in pods {
+            for uid in pods_here(vmi, &self.node.config.node_name) {
                 if !candidates.contains(uid) {
                     candidates.push(uid.clone());
                 }
@@ -166,6 +164,12 @@ impl Worker {
             }
         }
     }
+}
+
+/// UIDs of the VMI's launcher pods on this node.
+pub(crate) fn pods_here<'a>(vmi: &'a VirtualMachineInstance, node: &'a str) -> impl Iterator<Item = &'a String> {
+    let pods = vmi.status.iter().flat_map(|status| &status.active_pods);
+    pods.filter(move |(_, at)| *at == node).map(|(uid, _)| uid)
 }
 
 /// Whether the VMI is to end.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use fv_hypervisor::HypervisorError;
 
-use super::{StepError, Worker};
-use crate::share::ShareDir;
+use super::{StepError, Worker, pods_here};
 use fv_plan::EventKind;
 
 impl Worker {
@@ -59,9 +58,8 @@ impl Worker {
     pub(super) async fn release_launcher(&mut self) -> Result<(), StepError> {
         let mut pods: std::collections::BTreeSet<String> =
             self.record.iter().filter_map(|r| r.pod_uid.clone()).collect();
-        if let Some(status) = self.last_vmi.as_deref().and_then(|vmi| vmi.status.as_ref()) {
-            let here = status.active_pods.iter().filter(|(_, node)| **node == self.node.config.node_name);
-            pods.extend(here.map(|(uid, _)| uid.clone()));
+        if let Some(vmi) = self.last_vmi.as_deref() {
+            pods.extend(pods_here(vmi, &self.node.config.node_name).cloned());
         }
         for pod in pods {
             self.release_pod(&pod).await?;
@@ -72,18 +70,13 @@ impl Worker {
 
     /// Tells the launcher of this pod that it may go.
     pub(super) async fn release_pod(&self, pod: &str) -> Result<(), StepError> {
-        let Some(sandbox) = self.node.sandboxes.locate(pod).await? else { return Ok(()) };
-        let written = tokio::task::spawn_blocking(move || ShareDir::open(&sandbox.share_dir)?.write("released", b""));
-        match written.await.map_err(StepError::Aborted)? {
-            Ok(()) => Ok(()),
-            // The pod went while we looked.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(StepError::Share { name: "released", source }),
-        }
+        self.node.tell_launcher(pod, "released", Vec::new()).await.map(drop)
     }
 
     pub(super) async fn forget(&mut self) -> Result<(), StepError> {
         let Some(record) = self.record.clone() else { return Ok(()) };
+        // What libvirt wrote about the domain first: with the record goes the last who knows of it.
+        self.node.hypervisor.forget(self.shared.uuid).await?;
         let node = Arc::clone(&self.node);
         tokio::task::spawn_blocking(move || node.store.remove(&record)).await.map_err(StepError::Aborted)??;
         self.record = None;

@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Timing;
+use crate::guest_agent::bounded_fault;
+
+/// A libvirt that has just started takes up the agents' channels one after the other, and calls agents "not connected" meanwhile.
+const SETTLING: Duration = Duration::from_secs(60);
 /// Between two questions whether a command has ended.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -27,6 +32,19 @@ impl AgentCheck {
         exec.or_else(|| probe.guest_agent_ping.as_ref().map(|_| Self::Ping))
     }
 
+    /// Makes the check until something is learned of the guest.
+    ///
+    /// # Errors
+    /// What went wrong with the guest, in words for an event.
+    pub async fn until_told(&self, hypervisor: &dyn Hypervisor, uuid: Uuid, timing: &Timing) -> Result<(), String> {
+        loop {
+            if let Some(result) = self.run(hypervisor, uuid, timing.timeout).await {
+                return result;
+            }
+            tokio::time::sleep(timing.period).await;
+        }
+    }
+
     /// Makes the check once. `None`: nothing was learned, because it was not the guest that did not answer but libvirt; the error is
     /// what went wrong, in words for an event.
     pub async fn run(&self, hypervisor: &dyn Hypervisor, uuid: Uuid, timeout: Duration) -> Option<Result<(), String>> {
@@ -38,12 +56,15 @@ impl AgentCheck {
         };
         match result {
             Ok(verdict) => Some(verdict),
-            Err(HypervisorError::AgentUnavailable { message, .. }) => Some(Err(message)),
+            // What the guest says is bounded: it becomes a text in the API.
+            Err(HypervisorError::AgentUnavailable { message, .. }) if can_tell(hypervisor, uuid).await => {
+                Some(Err(bounded_fault(&message)))
+            }
             // An agent that refuses is there. But libvirt's own troubles may come under this name, too.
             Err(HypervisorError::Agent { message, .. })
                 if matches!(self, Self::Exec(_)) && hypervisor.is_connected() =>
             {
-                Some(Err(message))
+                Some(Err(bounded_fault(&message)))
             }
             Err(error) => {
                 tracing::debug!(%uuid, %error, "a probe told nothing");
@@ -51,6 +72,13 @@ impl AgentCheck {
             }
         }
     }
+}
+
+/// Whether libvirt, which said that it does not reach an agent, would reach one that is well: not soon after its start, and not when it
+/// is about to end, as its other answers then show.
+async fn can_tell(hypervisor: &dyn Hypervisor, uuid: Uuid) -> bool {
+    let settled = || hypervisor.connected_for().is_some_and(|age| age >= SETTLING);
+    settled() && hypervisor.get(uuid).await.is_ok() && settled()
 }
 
 async fn exec(

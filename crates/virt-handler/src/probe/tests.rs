@@ -131,6 +131,21 @@ mod through_the_agent {
         assert_eq!(run(&ping(), &hypervisor).await, Some(Ok(())));
     }
 
+    #[tokio::test]
+    async fn an_agent_that_a_restarted_libvirt_does_not_know_yet_is_not_missed() {
+        for probe in [ping(), exec()] {
+            let hypervisor = hypervisor().await;
+            hypervisor.disconnect("restart");
+            hypervisor.reconnect();
+            assert_eq!(run(&probe, &hypervisor).await, None, "{probe}");
+            hypervisor.settle();
+            assert_eq!(run(&probe, &hypervisor).await, Some(Err("QEMU guest agent is not connected".to_owned())));
+            // Its last words before it ends.
+            hypervisor.fail_next(Call::Get, HypervisorError::Disconnected { step: "asking", uri: "x:///".into() });
+            assert_eq!(run(&probe, &hypervisor).await, None, "{probe}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_command_passes_by_its_exit_code() {
         for (status, expected) in [

@@ -1,10 +1,11 @@
-//! Volumes in directories of this machine, one a pod, made by the pod runner.
+//! Volumes in directories of this machine, one a pod, made by the pod runner: directories, and devices mounted over files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fv_host::safe_path::SafeDir;
 use fv_render::pod_volume_name;
+use rustix::fs::FileType;
 
 use super::VolumeError;
 use crate::disks::PrepareError;
@@ -33,7 +34,14 @@ impl PodVolumes for DirectoryVolumes {
 }
 
 fn open_in(dir: &Path, volume: &str) -> Result<PodVolume, PrepareError> {
-    let open = || SafeDir::open_trusted(dir)?.open_dir(pod_volume_name(volume));
-    let dir = open().map_err(VolumeError::open("open its directory")).map_err(|error| error.of(volume))?;
-    Ok(PodVolume::Directory(PodDirectory { dir, mounts: None }))
+    let name = pod_volume_name(volume);
+    let open = || {
+        let pod = SafeDir::open_trusted(dir)?;
+        let stat = pod.stat(&name)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
+            return Ok(PodVolume::Device(stat.st_rdev));
+        }
+        Ok(PodVolume::Directory(PodDirectory { dir: pod.open_dir(&name)?, mounts: None }))
+    };
+    open().map_err(VolumeError::open("open its directory")).map_err(|error| error.of(volume))
 }

@@ -4,7 +4,7 @@ use fv_hypervisor::StopReason;
 use fv_hypervisor::fake::{Call, OnShutdown};
 use serde_json::json;
 
-use crate::support::{World, let_it_act, until, uuid};
+use crate::support::{NODE, World, let_it_act, until, uuid};
 
 #[tokio::test]
 async fn vmi_is_started_reported_and_deleted_without_a_trace() {
@@ -303,12 +303,51 @@ async fn guest_whose_agent_is_gone_ends_by_its_liveness_probe_and_not_by_a_lost_
     world.hypervisor.disconnect("restart");
     let before = asked();
     until("the agent is asked again, in vain", async || asked() > before + 1).await;
-    world.hypervisor.reconnect();
-    assert_eq!(world.phase(&vmi).await, "Running");
+    // It is back, and has not found the agent again.
     world.hypervisor.agent_answers("guest-ping", None);
+    world.hypervisor.reconnect();
+    let before = asked();
+    until("the agent is asked by the new libvirt", async || asked() > before + 1).await;
+    assert_eq!(world.phase(&vmi).await, "Running");
+    world.hypervisor.settle();
     world.reach(&vmi, "Failed").await;
     assert_eq!(world.get(&vmi).await.status.unwrap().reason.as_deref(), Some("LivenessProbeFailed"));
     assert_eq!((world.hypervisor.count(Call::Shutdown), world.hypervisor.count(Call::Destroy)), (1, 0));
+}
+
+#[tokio::test]
+async fn launcher_pods_hear_what_the_guest_agent_says_of_readiness_and_keep_it_while_nobody_asks() {
+    let world = World::new().await;
+    let handler = world.start().await;
+    let vmi = world
+        .schedule("vm", |v| {
+            v["spec"]["readinessProbe"] =
+                json!({"exec": {"command": ["/ready"]}, "periodSeconds": 1, "failureThreshold": 3});
+        })
+        .await;
+    world.reach(&vmi, "Running").await;
+    let pod = world.get(&vmi).await.status.unwrap().active_pods.into_keys().next().unwrap();
+    let heard = |pod: &str| std::fs::read_to_string(world.pods.share(pod).join("readiness")).ok();
+    until("the agent to be missed", async || heard(&pod).as_deref() == Some("QEMU guest agent is not connected")).await;
+    world.hypervisor.agent_answers("guest-exec", Some(json!({"pid": 5})));
+    world.hypervisor.agent_answers("guest-exec-status", Some(json!({"exited": true, "exitcode": 3})));
+    until("the command to fail", async || heard(&pod).as_deref() == Some("command ended with exit code 3")).await;
+    world.hypervisor.agent_answers("guest-exec-status", Some(json!({"exited": true, "exitcode": 0})));
+    until("the command to pass", async || heard(&pod).as_deref() == Some("")).await;
+    // A replacement of the pod is told as well.
+    let next = uuid::Uuid::new_v4().to_string();
+    world.pods.add(&next);
+    world.patch(&vmi, json!({"status": {"activePods": {(next.clone()): NODE}}})).await;
+    until("the new pod hears of it", async || heard(&next).as_deref() == Some("")).await;
+    // Neither a lost libvirt nor the handler's own end is the guest's fault.
+    let asked = || world.hypervisor.count(Call::AgentCommand);
+    world.hypervisor.disconnect("restart");
+    let before = asked();
+    until("the agent is asked again, in vain", async || asked() > before + 1).await;
+    assert_eq!(heard(&next).as_deref(), Some(""));
+    handler.end().await;
+    assert_eq!(heard(&next).as_deref(), Some(""));
+    assert_eq!(world.phase(&vmi).await, "Running");
 }
 
 #[tokio::test]

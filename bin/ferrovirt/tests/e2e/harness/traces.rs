@@ -9,13 +9,12 @@ use super::{command, run};
 pub(crate) fn traces(marks: &BTreeSet<String>) -> Vec<String> {
     let marked = |text: &str| marks.iter().any(|mark| text.contains(mark.as_str()));
     let mut found = Vec::new();
-    // Not /var/log/libvirt: libvirt keeps its logs of domains that are gone.
     for (what, program, args) in [
         ("link", "ip", &["-o", "link", "show"][..]),
         ("netns", "ls", &["/run/netns"][..]),
         ("table", "nft", &["list", "tables"][..]),
         ("cgroup", "find", &["/sys/fs/cgroup", "-maxdepth", "6", "-type", "d"][..]),
-        ("run", "find", &["/run", "/var/run", "/var/lib/cni", "/var/lib/libvirt", "-xdev"][..]),
+        ("run", "find", &["/run", "/var/run", "/var/lib/cni", "/var/lib/libvirt", "/var/log/libvirt", "-xdev"][..]),
     ] {
         // A directory that is not there has nothing in it.
         let done = run(&mut command(program, args), "");

@@ -26,8 +26,9 @@ pub(super) fn check(volume: &Volume, at: &Field, config: &ClusterConfig, causes:
     if let Some(account) = &volume.service_account {
         needs(given(&account.service_account_name), "serviceAccount.serviceAccountName");
         if config.engine == Engine::Embedded {
-            let way_out = "the embedded API server issues no tokens; use a secret volume";
-            causes.unimplemented(&at.child("serviceAccount"), "a service account", way_out);
+            let way_out = "the embedded API server issues no tokens; put what the guest signs in with into a secret volume, or run it on Kubernetes";
+            let value = format!("service account {:?}", account.service_account_name.as_deref().unwrap_or_default());
+            causes.unimplemented(&at.child("serviceAccount"), &value, way_out);
         }
     }
     for (source, wanted) in [

@@ -53,10 +53,19 @@ pub(super) fn waits(observed: &Observed, reason: String) -> Option<EventSpec> {
     })
 }
 
+/// What a launcher is given that nobody will ever release.
+const UNHELD_GRACE_SECONDS: u32 = 1;
+
+/// Whether somebody else (who deletes a namespace, say) gave a pod time that is of no use: its launcher waits to be released, and no node
+/// has its guest.
+pub(super) fn waits_in_vain(observed: &Observed, pod: &PodFacts) -> bool {
+    observed.node().is_none() && pod.grace_seconds.is_some_and(|given| given > i64::from(UNHELD_GRACE_SECONDS))
+}
+
 /// Removes `pod`, and only the pod of this uid. A launcher waits to be released by the node that has its guest; where none ever had it,
 /// waiting would only keep the user.
 pub(super) fn delete(observed: &Observed, pod: &PodFacts) -> Step {
-    let grace_seconds = observed.node().is_none().then_some(1);
+    let grace_seconds = observed.node().is_none().then_some(UNHELD_GRACE_SECONDS);
     Step {
         effect: Effect::DeletePod { key: pod.key.clone(), uid: pod.uid.clone(), grace_seconds },
         done: vec![EventSpec {

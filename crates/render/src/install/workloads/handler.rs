@@ -13,8 +13,8 @@ type HostPath = (&'static str, &'static str, &'static str, bool, Option<&'static
 const HOST_PATHS: &[HostPath] = &[
     // Sockets of libvirt, pid files of QEMU.
     ("libvirt-run", "/run/libvirt", "DirectoryOrCreate", false, Some("HostToContainer")),
-    // Why a guest ended.
-    ("libvirt-log", "/var/log/libvirt", "DirectoryOrCreate", true, None),
+    // Why a guest ended; its log is removed with it.
+    ("libvirt-log", "/var/log/libvirt", "DirectoryOrCreate", false, None),
     // Records, disks and images; QEMU opens these paths.
     ("state", "/var/lib/ferrovirt", "DirectoryOrCreate", false, None),
     // Network namespaces of machines, console and VNC sockets.

@@ -1,18 +1,43 @@
-//! The directory behind a claim: pure, with kubelet's rules and words.
+//! The directory or device behind a claim: pure, with kubelet's rules and words.
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
 use crate::storage::words::{CLAIM_PROTECTION, claim_phase, claim_ref, has_finalizer, is_block, is_deleting};
 
-/// What is mounted for a claim.
+/// What a pod gets for a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Backing {
     /// A directory that must be there.
     Local(PathBuf),
     /// A hostPath: path and type.
     HostPath(String, String),
+    /// A block device that must be there.
+    Device(PathBuf),
+}
+
+/// How a pod's containers want a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// As a directory (`volumeMounts`).
+    pub(super) mounted: bool,
+    /// As a device (`volumeDevices`).
+    pub(super) device: bool,
+}
+
+impl Usage {
+    /// Of the pod's volume `name`.
+    pub(super) fn of(pod: &Pod, name: &str) -> Self {
+        let containers = || {
+            let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+            inits.chain(pod.spec.iter().flat_map(|spec| &spec.containers))
+        };
+        Self {
+            mounted: containers().any(|c| c.volume_mounts.iter().flatten().any(|mount| mount.name == name)),
+            device: containers().any(|c| c.volume_devices.iter().flatten().any(|device| device.name == name)),
+        }
+    }
 }
 
 /// Name of the volume a claim is bound to.
@@ -31,11 +56,15 @@ pub(super) fn volume_of(claim: &PersistentVolumeClaim) -> Result<&str, String> {
     if name.is_empty() { Err("PVC has empty pvc.Spec.VolumeName".into()) } else { Ok(name) }
 }
 
-/// What to mount.
+/// What the pod gets.
 ///
 /// # Errors
-/// The volume is not the claim's, or of a kind that cannot be mounted here.
-pub(super) fn backing(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<Backing, String> {
+/// The volume is not the claim's, of a kind that is not to be had here, or wanted as what it is not.
+pub(super) fn backing(
+    claim: &PersistentVolumeClaim,
+    volume: &PersistentVolume,
+    usage: Usage,
+) -> Result<Backing, String> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let Some(reference) = claim_ref(volume) else {
         return Err(format!(
@@ -51,7 +80,18 @@ pub(super) fn backing(claim: &PersistentVolumeClaim, volume: &PersistentVolume) 
     }
     let spec = volume.spec.clone().unwrap_or_default();
     if is_block(spec.volume_mode.as_deref()) {
-        return Err(format!("volume {name} has volumeMode Block: the embedded pod runner mounts directories only"));
+        if usage.mounted {
+            return Err(format!("volume {name} has volumeMode Block, but is specified in volumeMounts"));
+        }
+        return match spec.local {
+            Some(local) => Ok(Backing::Device(local.path.into())),
+            None => Err(format!(
+                "volume {name} has volumeMode Block and is not local: the embedded pod runner has no other devices"
+            )),
+        };
+    }
+    if usage.device {
+        return Err(format!("volume {name} has volumeMode Filesystem, but is specified in volumeDevices"));
     }
     if let Some(local) = spec.local {
         return Ok(Backing::Local(local.path.into()));
@@ -78,7 +118,30 @@ mod tests {
         let mut full =
             json!({"metadata": {"name": "v"}, "spec": {"claimRef": {"namespace": "n", "name": "c", "uid": "u"}}});
         json_patch::merge(&mut full["spec"], &spec);
-        backing(&claim(json!({})), &serde_json::from_value(full).unwrap())
+        backing(&claim(json!({})), &serde_json::from_value(full).unwrap(), Usage::default())
+    }
+
+    #[test]
+    fn a_volume_is_wanted_as_what_it_is() {
+        let pod = |container: Value| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": [{"name": "other"}], "initContainers": [container]}}))
+                .unwrap()
+        };
+        let mounted = pod(json!({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+        let device = pod(json!({"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}));
+        let got = |pod: &Pod, mode: &str| {
+            let volume = json!({"metadata": {"name": "pv"}, "spec": {"volumeMode": mode, "local": {"path": "/x"},
+                "claimRef": {"namespace": "n", "name": "c", "uid": "u"}}});
+            backing(&claim(json!({})), &serde_json::from_value(volume).unwrap(), Usage::of(pod, "v"))
+        };
+        assert_eq!(got(&mounted, "Filesystem"), Ok(Backing::Local("/x".into())));
+        assert_eq!(got(&device, "Block"), Ok(Backing::Device("/x".into())));
+        let refused = |pod, mode| got(pod, mode).unwrap_err();
+        assert_eq!(refused(&mounted, "Block"), "volume pv has volumeMode Block, but is specified in volumeMounts");
+        assert_eq!(
+            refused(&device, "Filesystem"),
+            "volume pv has volumeMode Filesystem, but is specified in volumeDevices"
+        );
     }
 
     #[test]
@@ -106,7 +169,7 @@ mod tests {
         let cases = [
             (json!({"claimRef": null, "local": {"path": "/x"}}), "nil pv.Spec.ClaimRef"),
             (json!({"claimRef": {"uid": "other"}, "local": {"path": "/x"}}), "does not point to claim.UID u"),
-            (json!({"volumeMode": "Block", "local": {"path": "/x"}}), "volumeMode Block"),
+            (json!({"volumeMode": "Block", "hostPath": {"path": "/x"}}), "volumeMode Block and is not local"),
             (json!({"nfs": {"path": "/x", "server": "s"}}), "neither local nor hostPath"),
         ];
         for (spec, expected) in cases {

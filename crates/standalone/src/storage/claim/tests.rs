@@ -209,7 +209,7 @@ fn what_a_directory_cannot_be_is_refused_by_name() {
         json!([full])
     };
     let cases = [
-        (json!({"volumeMode": "Block"}), json!({}), "use volumeMode Filesystem"),
+        (json!({"volumeMode": "Block"}), json!({}), "volumeMode Block is not supported"),
         (json!({"selector": {"matchLabels": {"a": "b"}}}), json!({}), "claim Selector is not supported"),
         (json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}), json!({}), "makes empty volumes only"),
         (json!({}), json!({"parameters": {"nodePath": "/x"}}), "has no parameter \"nodePath\""),
