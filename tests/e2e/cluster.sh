@@ -33,6 +33,7 @@ scraped() {
 }
 
 begin_cluster 1
+make_virtctl
 make_version e2e
 make_guest
 
