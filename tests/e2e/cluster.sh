@@ -49,7 +49,9 @@ kill_sandbox() {
   # shellcheck disable=SC2016 # for the shell in there
   cluster enter node1 sh -c '
     for process in /proc/[0-9]*; do
-      [ "$(cat "$process/comm" 2>/dev/null)" = pause ] && grep -q "pod$0" "$process/cgroup" && exec kill -KILL "${process#/proc/}"
+      [ "$(cat "$process/comm" 2>/dev/null)" = pause ] && grep -q "pod$0" "$process/cgroup" || continue
+      kill -KILL "${process#/proc/}"
+      exit
     done
     exit 1' "$uid"
 }
