@@ -1,7 +1,7 @@
 # Everything a newcomer needs is `make demo` and `make test`. As root, or as a user who may use sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help demo test e2e e2e-full conformance clients bench clean-host cluster-up cluster-down images setup build fmt clippy crds
+.PHONY: help demo test e2e e2e-full conformance clients bench bench-cluster clean-host cluster-up cluster-down images setup build fmt clippy crds
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -41,6 +41,10 @@ bench: setup     ## Measure, each line against a floor of the same run.
 	guest/build.sh target/guest/demo.qcow2
 	$(SUDO) benches/run.sh
 	benches/apiserver.sh
+
+bench-cluster: setup ## Measure on a real Kubernetes, against plain pods of the same cluster.
+	scripts/setup.sh cluster
+	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" benches/cluster.sh $(BENCH)
 
 clean-host:      ## Remove every trace of Ferrovirt from this machine, and nothing else.
 	$(SUDO) scripts/clean-host.sh

@@ -4,6 +4,7 @@
 
 mod api;
 mod bare;
+mod cluster;
 mod floor;
 mod import;
 mod instance;
@@ -14,8 +15,10 @@ mod stats;
 mod table;
 mod versus;
 mod vms;
+mod wire;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,6 +45,8 @@ enum Command {
     Run(Options),
     /// Measure the API server against kube-apiserver.
     Apiserver(versus::Options),
+    /// Measure Ferrovirt on a real Kubernetes.
+    Cluster(cluster::Options),
     /// Our API server, as `apiserver` starts it.
     #[command(hide = true)]
     Serve(fv_conformance::servers::Serve),
@@ -51,6 +56,19 @@ enum Command {
         /// Where its certificates lie.
         pki: PathBuf,
     },
+    /// One end of a connection: answers.
+    #[command(hide = true)]
+    Answer { address: SocketAddr },
+    /// The other end: asks, and prints what it found.
+    #[command(hide = true)]
+    Ask {
+        address: SocketAddr,
+        #[arg(long)]
+        seconds: u64,
+    },
+    /// The other end of a web server's.
+    #[command(hide = true)]
+    Fetch { address: SocketAddr, path: String },
 }
 
 pub(crate) fn say(text: &str) {
@@ -82,6 +100,16 @@ fn main() -> ExitCode {
                         })
                         .await
                     }
+                    Command::Cluster(options) => {
+                        interruptible(async |table| {
+                            heading();
+                            cluster::measure(&options, table).await
+                        })
+                        .await
+                    }
+                    Command::Answer { address } => wire::answer(address),
+                    Command::Ask { address, seconds } => print(&wire::ask(address, Duration::from_secs(seconds))?),
+                    Command::Fetch { address, path } => print(&wire::fetch(address, &path)?),
                     Command::Serve(options) => fv_conformance::servers::serve(&options, |_| ()).await,
                     Command::BareServer { pki } => floor::serve_bare(&pki).await,
                 }
@@ -109,17 +137,28 @@ async fn interruptible(work: impl AsyncFnOnce(&mut Table) -> Result<()>) -> Resu
     outcome
 }
 
-async fn measure(options: &Options, table: &mut Table) -> Result<()> {
-    ensure!(
-        options.rounds > 0 && options.vms > 1 && options.idle > 1,
-        "--rounds must be at least 1, --vms and --idle at least 2"
-    );
+/// What it runs on.
+fn heading() {
     let emulated = if std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|c| c.contains(" vmx") || c.contains(" svm")) {
         ""
     } else {
         ", guests in software emulation"
     };
     say(&format!("{}{emulated}; load {} at the start\n", process::machine(), process::load()));
+}
+
+/// For the process that started this one.
+fn print(found: &impl serde::Serialize) -> Result<()> {
+    say(&serde_json::to_string(found)?);
+    Ok(())
+}
+
+async fn measure(options: &Options, table: &mut Table) -> Result<()> {
+    ensure!(
+        options.rounds > 0 && options.vms > 1 && options.idle > 1,
+        "--rounds must be at least 1, --vms and --idle at least 2"
+    );
+    heading();
     progress("starting an instance");
     let instance = Instance::start(options).await?;
     sizes(options, table)?;
@@ -206,7 +245,7 @@ async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Re
         progress(&format!("VM {} of {}", round + 1, options.rounds));
         let name = format!("bench{round}");
         let sent = std::time::Instant::now();
-        let started = vms::start(instance, &name).await?;
+        let started = vms::start(&instance.client, &vms::manifest(&name, Some(vms::IMAGE)), &[vms::RUNNING]).await?;
         vms::await_marker(&vms::node_dir(instance, &started.uid).join("console.log")).await?;
         booted.push(sent.elapsed());
         running.push(started.steps[vms::RUNNING]);
@@ -216,7 +255,7 @@ async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Re
         };
         let floor = bare.insert(floor);
         if round + 1 < options.rounds {
-            vms::delete(instance, &[name]).await?;
+            vms::delete(&instance.client, &[name]).await?;
         }
         created.push(floor.create()?);
         let (took, memory) = floor.boot().await?;
@@ -291,7 +330,7 @@ async fn memories(
     let names: Vec<String> = (1..options.vms).map(|i| format!("many{i}")).collect();
     progress(&format!("{} more VMs", names.len()));
     let begin = std::time::Instant::now();
-    let mut uids = vms::start_many(instance, &names).await?;
+    let mut uids = vms::start_many(&instance.client, &names).await.with_context(|| instance.last_words())?;
     let took = begin.elapsed().as_secs_f64();
     uids.push(uid);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -341,5 +380,5 @@ async fn memories(
     let mut all = names;
     all.push(format!("bench{}", options.rounds - 1));
     progress("deleting them");
-    vms::delete(instance, &all).await
+    vms::delete(&instance.client, &all).await
 }

@@ -76,6 +76,9 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock
 over /etc /var
 own /var/lib/containerd /var/lib/kubelet /var/lib/libvirt /var/lib/ferrovirt /var/log /var/tmp
+# Volumes made on demand: one directory for the controller that makes them and the nodes that use them, where that controller has them.
+mkdir -p "${dir%/*}/volumes" /tmp/hostpath_pv
+mount --bind "${dir%/*}/volumes" /tmp/hostpath_pv
 echo '127.0.0.1 localhost' >/etc/hosts
 echo "$place" >/etc/hostname
 # Nobody answers names here, and nobody has to be asked first to find out.

@@ -76,6 +76,28 @@ for node in $nodes; do within 10 "the service reaches its pod on $node" answered
 api() { kubectl exec client-0 -- nc -w 2 10.96.0.1 443 </dev/null; }
 within 10 "a pod reaches the API server at its service address" api
 
+# --- volumes on demand -------------------------------------------------------------------------------------------------------
+kubectl apply -f - >/dev/null <<END
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: main, image: "$IMAGES/busybox:test", command: [sh, -c, "echo kept >/data/file; exec sleep 100000"], volumeMounts: [{name: data, mountPath: /data}]}
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+END
+kept() { [ "$(cat "$CLUSTER_DIR"/volumes/*/file)" = kept ]; }
+within 30 "a claim gets a volume, and a pod writes to it" kept
+kubectl delete pod/writer pvc/data --timeout=60s >/dev/null
+no_volume() { [ -z "$(ls "$CLUSTER_DIR/volumes")" ]; }
+within 30 "which goes with its claim" no_volume
+
 # --- what kubectl does through the API server ----------------------------------------------------------------------------------
 logged() { kubectl logs "web-$last" | grep -q "$(kubectl get pod client-0 -o jsonpath='{.status.podIP}')"; }
 within 10 "kubectl logs shows the request with the client's own address" logged

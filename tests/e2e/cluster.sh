@@ -32,7 +32,32 @@ scraped() {
   done
 }
 
+# hoard NAME: a process takes memory in its QEMU's control group until the kernel ends it, and QEMU, which goes first.
+hoard() {
+  local uid
+  uid=$(field "vmi/$1" .metadata.uid)
+  # shellcheck disable=SC2016 # for the shell in there
+  cluster enter node1 sh -c '
+    group=$(find /sys/fs/cgroup/memory -type d -path "*/ferrovirt-$0/*.libvirt-qemu")
+    [ -d "$group" ] && echo $$ >"$group/cgroup.procs" && echo 1000 >"/proc/$1/oom_score_adj" && exec tail /dev/zero' \
+    "${uid//-/}" "$(qemu "$1")"
+}
+# kill_sandbox NAME: the process that holds the namespaces of its pod.
+kill_sandbox() {
+  local uid
+  uid=$(kubectl get pods -l "vm.kubevirt.io/name=$1" -o 'jsonpath={.items[0].metadata.uid}')
+  # shellcheck disable=SC2016 # for the shell in there
+  cluster enter node1 sh -c '
+    for process in /proc/[0-9]*; do
+      [ "$(cat "$process/comm" 2>/dev/null)" = pause ] && grep -q "pod$0" "$process/cgroup" || continue
+      kill -KILL "${process#/proc/}"
+      exit
+    done
+    exit 1' "$uid"
+}
+
 begin_cluster 1
+make_virtctl
 make_version e2e
 make_guest
 
@@ -85,6 +110,10 @@ for component in virt-operator virt-controller virt-api virt-handler; do
 done
 kubectl delete pod -l kubevirt.io=virt-launcher >/dev/null
 eventually "the launcher pod: deleted, and replaced" one_launcher_runs
+address=$(field vmi/demo '.status.interfaces[0].ipAddress')
+kill_sandbox demo || failed "no sandbox of the launcher pod was found"
+moved() { [ "$(field vmi/demo '.status.interfaces[0].ipAddress')" != "$address" ] && same_boot demo "$boot"; }
+eventually "the pod's sandbox: killed, and the guest answers at its new address" moved
 for service in libvirtd containerd kubelet; do
   cluster kill node1 "$service"
   cluster start node1 "$service"
@@ -95,6 +124,23 @@ eventually "the guest is the one it was" same_boot demo "$boot"
 [ "$(qemu demo)" = "$pid" ] || failed "QEMU is another process"
 passed "in the same QEMU"
 eventually "the machine is ready" is vm/demo .status.ready true
+
+# --- a machine needs more memory than its pod may have ----------------------------------------------------------------------------------
+machine hoarder | sed 's/^\( *\)memory:$/\1resources: {limits: {memory: 128Mi}}\n&/' | kubectl apply -f - >/dev/null
+virtctl start hoarder
+eventually "a machine with a limit runs" other_boot hoarder none
+other=$(boot_id hoarder) other_pid=$(qemu hoarder)
+agents() { kubectl -n kubevirt get pods -o 'jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
+agents >"$work/agents"
+hoard hoarder >"$work/output" 2>&1 && failed "nothing bounds the memory of its QEMU"
+ended() { ! cluster enter node1 kill -0 "$other_pid"; }
+eventually "what takes more memory than its pod may have is ended, and its QEMU" ended
+eventually "the machine starts again by its run strategy" other_boot hoarder "$other"
+same_boot demo "$boot" || failed "the other guest was disturbed"
+[ "$(qemu demo)" = "$pid" ] || failed "the other QEMU is another process"
+agents | diff "$work/agents" - || failed "components were restarted"
+passed "nobody else suffers"
+kubectl delete vm hoarder --timeout="${patience}s" >/dev/null
 
 # --- and everything still works ---------------------------------------------------------------------------------------------------
 virtctl restart demo

@@ -17,6 +17,7 @@ root=$PWD
 sections=(foreign install drift upgrade faults drain failover removal rights)
 [ $# = 0 ] || sections=("$@")
 begin_cluster 2
+make_virtctl
 make_version a
 make_version b
 make_guest

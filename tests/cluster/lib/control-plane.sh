@@ -43,7 +43,8 @@ start_controllers() {
     --kubeconfig "$pki/controller-manager.kubeconfig" --authentication-kubeconfig "$pki/controller-manager.kubeconfig" \
     --authorization-kubeconfig "$pki/controller-manager.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false \
     --use-service-account-credentials --root-ca-file "$pki/ca.crt" --service-account-private-key-file "$pki/sa.key" \
-    --cluster-signing-cert-file "$pki/ca.crt" --cluster-signing-key-file "$pki/ca.key"
+    --cluster-signing-cert-file "$pki/ca.crt" --cluster-signing-key-file "$pki/ca.key" \
+    --enable-hostpath-provisioner
   daemon world kube-scheduler "$kubernetes/kube-scheduler" \
     --kubeconfig "$pki/scheduler.kubeconfig" --authentication-kubeconfig "$pki/scheduler.kubeconfig" \
     --authorization-kubeconfig "$pki/scheduler.kubeconfig" --bind-address 127.0.0.1 --leader-elect=false
@@ -52,6 +53,8 @@ start_controllers() {
 api_ready() { curl --silent --fail --max-time 5 --cacert "$pki/ca.crt" "https://$(world_ip):6443/readyz"; }
 registry_ready() { curl --silent --fail --max-time 5 "http://$(world_ip):$registry_port/v2/"; }
 kubectl() { "$kubernetes/kubectl" --kubeconfig "$dir/kubeconfig" "$@"; }
+
+add_storage_class() { kubectl apply -f "$here/config/storage-class.yaml"; }
 
 # The proxies are a user of their own; its role is among the API server's.
 allow_proxies() {

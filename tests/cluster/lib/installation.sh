@@ -12,20 +12,25 @@ failed() { echo "FAILED  $*"; exit 1; }
 # eventually WHAT COMMAND…: until it succeeds.
 eventually() { within "$patience" "$@"; }
 
-# begin_cluster NODES: starts it, with kubectl and virtctl for it. It goes with the script, which fails when anything stays.
+# begin_cluster NODES: starts it, with kubectl for it. It goes with the script, which fails when anything stays.
 begin_cluster() {
   export CLUSTER_NAME=${CLUSTER_NAME:-e2e-$$} CLUSTER_NODES=$1
   scripts/traces.sh >"$work/before"
   trap finish EXIT
   cluster up
-  local settings kubernetes folder=$profile
+  local settings kubernetes
   settings=$(cluster env)
   eval "$settings"
   export KUBECONFIG
   kubernetes=$(tests/cluster/build.sh kubectl)
+  PATH=$kubernetes:$PATH
+}
+# make_virtctl: it is there by its name.
+make_virtctl() {
+  local folder=$profile
   cargo build --quiet --profile "$profile" -p virtctl
   [ "$profile" != dev ] || folder=debug
-  PATH=$(realpath -m "${CARGO_TARGET_DIR:-target}/$folder"):$kubernetes:$PATH
+  PATH=$(realpath -m "${CARGO_TARGET_DIR:-target}/$folder"):$PATH
 }
 
 finish() {

@@ -32,6 +32,7 @@ cluster_up() {
   say "registry, with the test images"
   wait_for 60 "the API server" api_ready
   wait_for 20 "the role of the proxies" allow_proxies
+  wait_for 20 "the storage class" add_storage_class
   start_controllers
   say "API server"
   for place in $(node_places); do start_node "$place"; done
@@ -84,6 +85,8 @@ cluster_down() {
   for hierarchy in $(hierarchies); do remove_cgroup "$hierarchy/$cgroup"; done
   rm -rf "$dir"
   rmdir "$(dirname "$dir")" 2>/dev/null || true
+  # Where the places had their volumes mounted. Removing it would take it from another cluster.
+  ip -o link show | grep -q ': fvc[0-9]' || rmdir /tmp/hostpath_pv 2>/dev/null || true
 }
 
 # Removes a cgroup and those in it, as soon as the last process has left them.

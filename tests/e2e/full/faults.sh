@@ -37,10 +37,19 @@ eventually "pods of others are made" kubectl wait pod bystander --for=condition=
 kubectl get pods -A >/dev/null
 kubectl delete pod bystander --grace-period=0 --force >/dev/null 2>&1
 passed "listed and deleted"
+is_stale() { [ "$(kubectl get apiservice v1.subresources.kubevirt.io -o 'jsonpath={.status.conditions[?(@.type=="Available")].status}')" = False ]; }
+eventually "its aggregated API is known to be away" is_stale
+refused "no machine can be stopped, which is said" 'unable to handle the request' virtctl stop left
+kubectl api-resources 2>/dev/null | grep -q '^deployments ' || failed "the APIs of others are not found"
+passed "the APIs of others are found"
+kubectl create namespace stale >/dev/null
+kubectl delete namespace stale --wait=false >/dev/null
 undisturbed
 kubectl -n kubevirt scale deployment virt-operator --replicas=2 >/dev/null
 eventually "an operator brings virt-api back" runs_version a
 eventually "it takes virtual machines again" is_usable
+stale_is_gone() { ! kubectl get namespace stale; }
+eventually "a namespace that was deleted meanwhile is gone" stale_is_gone
 
 # --- a node without its agent ------------------------------------------------------------------------------------------------------------
 agents() { kubectl -n kubevirt get pods -l kubevirt.io=virt-handler -o 'jsonpath={.items[*].spec.nodeName}'; }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use command::{Done, Running, command, kill, run};
 pub(crate) use console::Console;
-pub(crate) use engine::{Capability, needs, skipped};
+pub(crate) use engine::{Capability, needs, skipped, storage_class};
 pub(crate) use guest::{http, page};
 pub(crate) use instance::Instance;
 pub(crate) use machine::{boot_commands, image, manifest};

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Instance, manifest, needs};
+use crate::harness::{Instance, manifest};
 
 /// A loop device over a file, gone with the test.
 struct Loop(String);
@@ -31,7 +31,6 @@ fn more(spec: &mut Value, name: &str, source: Value) {
 
 #[test]
 fn claim_keeps_what_the_guest_wrote_and_settings_arrive_as_a_disk() {
-    needs!(Provisioner);
     let ns = Instance::shared().namespace();
     let map =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app"}, "data": {"greeting": "hello"}});

@@ -13,8 +13,10 @@ pub(crate) enum Capability {
     Daemon,
     /// Pods are run by our pod runner.
     PodRunner,
-    /// A storage class that makes volumes on demand.
-    Provisioner,
+    /// A storage class whose volumes grow when their claims do.
+    Expansion,
+    /// Pods get devices of volumes.
+    BlockVolumes,
     /// Other users, with the roles that an installation brings.
     Roles,
 }
@@ -24,11 +26,16 @@ pub(crate) fn cluster() -> Option<PathBuf> {
     std::env::var_os("FERROVIRT_E2E_KUBECONFIG").map(PathBuf::from)
 }
 
+/// The default storage class, which makes volumes on demand.
+pub(crate) fn storage_class() -> &'static str {
+    if cluster().is_some() { "host-path" } else { "local-path" }
+}
+
 /// Whether the engine lacks something the running case needs. Says so, past the capture of the test's output: a skipped case is never silent.
 pub(crate) fn skipped(needs: &[Capability]) -> bool {
     let lacks: &[Capability] = match cluster() {
-        None => &[Capability::Roles],
-        Some(_) => &[Capability::Daemon, Capability::PodRunner, Capability::Provisioner],
+        None => &[Capability::Roles, Capability::BlockVolumes],
+        Some(_) => &[Capability::Daemon, Capability::PodRunner, Capability::Expansion],
     };
     let Some(need) = needs.iter().find(|need| lacks.contains(need)) else { return false };
     let case = std::thread::current().name().unwrap_or("a case").to_owned();

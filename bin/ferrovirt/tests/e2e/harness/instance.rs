@@ -76,6 +76,11 @@ impl Instance {
         if self.cluster.is_some() { PathBuf::from("/var/lib/ferrovirt") } else { self.home.path().join("d") }
     }
 
+    /// A path that nothing else uses; QEMU's users may come to it, and it goes with the instance.
+    pub(crate) fn scratch(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.cluster.clone().unwrap_or_else(|| self.home.path().join("kubeconfig"))
     }
