@@ -172,7 +172,6 @@ impl Drop for Loop {
 
 #[test]
 fn a_block_claims_device_is_the_guests_disk() {
-    needs!(BlockVolumes);
     let ns = Instance::shared().namespace();
     let file = ns.instance.scratch(&format!("{}-device", ns.name));
     File::create(&file).unwrap().set_len(16 << 20).unwrap();
