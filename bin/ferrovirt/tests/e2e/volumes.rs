@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Instance, manifest};
+use crate::harness::{Instance, manifest, needs};
 
 fn more(spec: &mut Value, name: &str, source: Value) {
     let mut volume = source;

@@ -36,7 +36,7 @@ struct Running {
 /// What a probe does.
 enum Ask {
     Network(Check, IpAddr),
-    Command(Exec),
+    Command(Box<Exec>),
     /// It fails, always, for this reason.
     Refused(String),
 }
@@ -53,7 +53,8 @@ impl Ask {
     ) -> Option<Self> {
         match &probe.exec {
             Some(action) => {
-                Some(Exec::of(&runner.config, pod, container, action, paths).map_or_else(Self::Refused, Self::Command))
+                let exec = Exec::of(&runner.config, pod, container, action, paths);
+                Some(exec.map_or_else(Self::Refused, |exec| Self::Command(Box::new(exec))))
             }
             None => Check::of(probe).zip(address).map(|(check, address)| Self::Network(check, address)),
         }
