@@ -1,9 +1,9 @@
 //! The program of a VM's launcher pod. The pod holds what the VM uses of Kubernetes; nothing of the VM depends on this process.
 //!
 //! `run` serves the guest's DHCP from a file the handler wrote and stays until the handler releases the pod. `console-log` copies the
-//! guest's console log to standard output. `probe` tells whoever runs the pod whether the guest is ready. On Kubernetes `install` brings this program into containers of containerDisk images, where
-//! `container-disk` keeps the image present. All keep their state in the share directory only, so any may be killed and started
-//! again at any time.
+//! guest's console log to standard output. `probe` tells whoever runs the pod whether the guest is ready. On Kubernetes `install`
+//! brings this program into containers of containerDisk images, where `container-disk` keeps the image present. All keep their state
+//! in the share directory only, so any may be killed and started again at any time.
 
 mod args;
 mod console_log;

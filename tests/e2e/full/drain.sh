@@ -1,11 +1,6 @@
 # shellcheck shell=bash
 # A node is drained: its guests shut down, those that may run elsewhere come back there, none comes back to the drained node.
-kubectl cordon node2 >/dev/null
-machine mover | kubectl apply -f - >/dev/null
-virtctl start mover
-eventually "a guest that may run anywhere runs on node1" other_boot mover none
-kubectl uncordon node2 >/dev/null
-is vmi/mover .status.nodeName node1 || failed "it is on $(field vmi/mover .status.nodeName)"
+roams mover node1 node2
 boot=$(boot_id mover)
 right=$(guest right)
 

@@ -1,12 +1,7 @@
 # shellcheck shell=bash
 # A node dies. From afar nobody can tell that from a node that is not heard, so nothing happens to its machines until its administrator says
 # that it is off; then those that may run elsewhere do.
-kubectl cordon node1 >/dev/null
-machine roamer | kubectl apply -f - >/dev/null
-virtctl start roamer
-eventually "a guest that may run anywhere runs on node2" other_boot roamer none
-kubectl uncordon node1 >/dev/null
-is vmi/roamer .status.nodeName node2 || failed "it is on $(field vmi/roamer .status.nodeName)"
+roams roamer node2 node1
 boot=$(boot_id roamer)
 uid=$(field vmi/roamer .metadata.uid)
 

@@ -26,6 +26,15 @@ guests() {
   local name
   for name in $(kubectl get vmi -o 'jsonpath={.items[*].metadata.name}'); do guest "$name"; done
 }
+# roams NAME NODE OTHER: a guest that may run anywhere runs on NODE, for OTHER takes none meanwhile.
+roams() {
+  kubectl cordon "$3" >/dev/null
+  machine "$1" | kubectl apply -f - >/dev/null
+  virtctl start "$1"
+  eventually "a guest that may run anywhere runs on $2" other_boot "$1" none
+  kubectl uncordon "$3" >/dev/null
+  is "vmi/$1" .status.nodeName "$2" || failed "it is on $(field "vmi/$1" .status.nodeName)"
+}
 remember_guests() { guests >"$work/guests"; }
 same_guests() { guests | diff "$work/guests" - >&2; }
 undisturbed() { eventually "the guests are the ones they were, in the same QEMU" same_guests; }
