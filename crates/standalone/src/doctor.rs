@@ -29,12 +29,14 @@ pub struct Check {
 pub fn examine() -> Vec<Check> {
     let mut checks = vec![root(), kvm()];
     let programs = [
-        ("QEMU", "qemu-system-x86_64", "qemu-system-x86"),
-        ("qemu-img", "qemu-img", "qemu-utils"),
-        ("libvirt daemon", "libvirtd", "libvirt-daemon-system"),
-        ("nftables", "nft", "nftables"),
+        ("QEMU", &["qemu-system-x86_64"][..], "qemu-system-x86"),
+        ("qemu-img", &["qemu-img"], "qemu-utils"),
+        // Either the one daemon, or the modular one.
+        ("libvirt daemon", &["libvirtd", "virtqemud"], "libvirt-daemon-system"),
+        ("nftables", &["nft"], "nftables"),
     ];
-    checks.extend(programs.map(|(what, program, package)| installed(what, program, package)));
+    checks.extend(programs.map(|(what, any, package)| installed(what, any, package)));
+    checks.push(ovmf());
     checks.push(cni());
     checks.push(openat2());
     checks.push(hostname());
@@ -85,9 +87,31 @@ fn find(program: &str) -> bool {
     std::env::split_paths(&path).chain(system).any(|dir| dir.join(program).is_file())
 }
 
-fn installed(what: &str, program: &str, package: &str) -> Check {
-    let verdict = if find(program) { Verdict::Fine } else { lacking(format!("apt-get install {package}")) };
+/// One of the programs does.
+fn installed(what: &str, any: &[&str], package: &str) -> Check {
+    let verdict = if any.iter().any(|program| find(program)) {
+        Verdict::Fine
+    } else {
+        lacking(format!("apt-get install {package}"))
+    };
     check(what, verdict)
+}
+
+/// Where distributions describe their firmware to libvirt.
+const FIRMWARE_DIR: &str = "/usr/share/qemu/firmware";
+
+fn ovmf() -> Check {
+    let verdict = if describes_efi(Path::new(FIRMWARE_DIR)) {
+        Verdict::Fine
+    } else {
+        Verdict::Note("guests that boot by EFI cannot start, others can: apt-get install ovmf".into())
+    };
+    check("EFI firmware", verdict)
+}
+
+fn describes_efi(dir: &Path) -> bool {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).any(|text| text.contains("\"uefi\""))
 }
 
 fn cni() -> Check {
@@ -142,8 +166,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_one_of_the_programs_does() {
+        assert_eq!(installed("Shell", &["no-such-program-here", "sh"], "some-package").verdict, Verdict::Fine);
+    }
+
+    #[test]
+    fn efi_firmware_is_known_by_its_description() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!describes_efi(&dir.path().join("missing")));
+        std::fs::write(dir.path().join("bios.json"), r#"{"interface-types": ["bios"]}"#).unwrap();
+        assert!(!describes_efi(dir.path()));
+        std::fs::write(dir.path().join("ovmf.json"), r#"{"interface-types": ["uefi"]}"#).unwrap();
+        assert!(describes_efi(dir.path()));
+    }
+
+    #[test]
     fn a_missing_program_names_its_package() {
-        let check = installed("Something", "no-such-program-here", "some-package");
+        let check = installed("Something", &["no-such-program-here"], "some-package");
         assert_eq!(check.verdict, lacking("apt-get install some-package"));
         assert!(!is_healthy(&[check]));
     }

@@ -15,6 +15,7 @@ pub mod node;
 pub mod podrunner;
 pub mod quotas;
 pub mod scheduler;
+mod selector;
 pub mod storage;
 mod supervise;
 pub mod up;

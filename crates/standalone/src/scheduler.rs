@@ -1,9 +1,10 @@
 //! The scheduler of a cluster of one node. Level-triggered: whenever a pod, the node or storage changes, every pod without a node is
-//! tried again, oldest first; what does not fit gets the condition and the event Kubernetes would write.
+//! tried again, by priority and then age; what does not fit gets the condition and the event Kubernetes would write.
 
 mod claims;
 pub mod fit;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Binding, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
+    Binding, Namespace, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -45,6 +46,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
     let (claims, claim_writer) = reflector::store::<PersistentVolumeClaim>();
     let (volumes, volume_writer) = reflector::store::<PersistentVolume>();
     let (classes, class_writer) = reflector::store::<StorageClass>();
+    let (namespaces, namespace_writer) = reflector::store::<Namespace>();
     let config = watcher::Config::default;
     let mut changes = futures::stream::select_all([
         pod_stream.boxed(),
@@ -52,6 +54,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         watcher(Api::all(client.clone()), config()).default_backoff().reflect(claim_writer).map(|_| ()).boxed(),
         watcher(Api::all(client.clone()), config()).default_backoff().reflect(volume_writer).map(|_| ()).boxed(),
         watcher(Api::all(client.clone()), config()).default_backoff().reflect(class_writer).map(|_| ()).boxed(),
+        watcher(Api::all(client.clone()), config()).default_backoff().reflect(namespace_writer).map(|_| ()).boxed(),
     ]);
     // What was bound here may not have come back through the watch yet: it must count against the node all the same.
     let mut assumed: HashMap<String, Arc<Pod>> = HashMap::new();
@@ -66,17 +69,20 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         let listed = nodes.wait_until_ready().now_or_never().is_some()
             && claims.wait_until_ready().now_or_never().is_some()
             && volumes.wait_until_ready().now_or_never().is_some()
-            && classes.wait_until_ready().now_or_never().is_some();
+            && classes.wait_until_ready().now_or_never().is_some()
+            && namespaces.wait_until_ready().now_or_never().is_some();
         if !listed {
             continue;
         }
         let world = World::new(claims.state(), volumes.state(), classes.state(), Vec::new());
+        let namespaces =
+            namespaces.state().iter().map(|n| (n.name_any(), n.metadata.labels.clone().unwrap_or_default())).collect();
         failed = false;
         let node = nodes.state().into_iter().min_by_key(|n| n.name_any());
         let state = pods.state();
         assumed.retain(|uid, _| state.iter().any(|p| p.uid().as_ref() == Some(uid) && node_of(p).is_none()));
         let mut waiting: Vec<_> = state.iter().filter(|p| is_waiting(p) && !assumed.contains_key(&uid_of(p))).collect();
-        waiting.sort_by_key(|p| (p.creation_timestamp(), p.name_any()));
+        waiting.sort_by_key(|pod| turn(pod));
         for pod in waiting {
             let Some(node) = &node else {
                 failed |= log(pod, refuse(&client, pod, "no nodes available to schedule pods").await);
@@ -88,7 +94,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
                 .chain(assumed.values())
                 .map(AsRef::as_ref)
                 .collect();
-            let outcome = place(&client, pod, node, &others, &world).await.map(|bound| {
+            let outcome = place(&client, pod, node, &others, &namespaces, &world).await.map(|bound| {
                 if bound {
                     assumed.insert(uid_of(pod), Arc::clone(pod));
                 }
@@ -98,13 +104,26 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
     }
 }
 
+/// Pods are tried by priority, then by age.
+fn turn(pod: &Pod) -> impl Ord + use<> {
+    let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or_default();
+    (Reverse(priority), pod.creation_timestamp(), pod.name_any())
+}
+
 /// Binds a pod that fits and whose claims are bound; whether it did. Claims that wait for it are moved on.
-async fn place(client: &Client, pod: &Pod, node: &Node, others: &[&Pod], world: &World) -> kube::Result<bool> {
+async fn place(
+    client: &Client,
+    pod: &Pod,
+    node: &Node,
+    others: &[&Pod],
+    namespaces: &fit::Namespaces,
+    world: &World,
+) -> kube::Result<bool> {
     let storage = claims::look(pod, node, others, world);
     if let Verdict::Unresolvable(reason) = &storage {
         return refuse(client, pod, &fit::unresolvable(reason)).await.map(|()| false);
     }
-    let mut reasons = fit::misfits(pod, node, others);
+    let mut reasons = fit::misfits(pod, node, others, namespaces);
     if let (Verdict::Misfit(reason), true) = (&storage, reasons.is_empty()) {
         reasons.push((*reason).to_owned());
     }
@@ -199,4 +218,29 @@ async fn refuse(client: &Client, pod: &Pod, message: &str) -> kube::Result<()> {
     };
     record(client, COMPONENT, pod, Note::warning("FailedScheduling", "Scheduling", message)).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_take_turns_by_priority_then_age_then_name() {
+        let pod = |name: &str, priority: serde_json::Value, created: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": name, "creationTimestamp": created},
+                "spec": {"priority": priority, "containers": []}}))
+            .unwrap()
+        };
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let mut pods = vec![
+            pod("b", json!(0), early),
+            pod("low", json!(-5), early),
+            pod("late", json!(null), late),
+            pod("a", json!(null), early),
+            pod("high", json!(1000), late),
+        ];
+        pods.sort_by_key(turn);
+        let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["high", "a", "b", "late", "low"]);
+    }
 }

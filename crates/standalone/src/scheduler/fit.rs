@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use fv_api::Quantity;
 use k8s_openapi::api::core::v1::{
-    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm, Taint, Toleration,
 };
+
+use crate::selector::selects;
 
 /// Adds up what a pod asks for, per resource, in base units (CPU in thousandths): the larger of the plain containers plus
 /// the init containers that keep running, and any single init container, plus the pod's overhead.
@@ -45,8 +47,11 @@ fn base_units(resource: &str, quantity: &str) -> i128 {
     if resource == "cpu" { quantity.milli_value() } else { quantity.value() }
 }
 
+/// The labels of each namespace, by its name.
+pub type Namespaces = BTreeMap<String, BTreeMap<String, String>>;
+
 /// Why `pod` cannot run on `node` beside `others` (the pods already bound to it); empty when it can.
-pub fn misfits(pod: &Pod, node: &Node, others: &[&Pod]) -> Vec<String> {
+pub fn misfits(pod: &Pod, node: &Node, others: &[&Pod], namespaces: &Namespaces) -> Vec<String> {
     let mut reasons = Vec::new();
     let spec = pod.spec.as_ref();
     let node_spec = node.spec.as_ref();
@@ -78,10 +83,11 @@ pub fn misfits(pod: &Pod, node: &Node, others: &[&Pod]) -> Vec<String> {
         return reasons;
     }
     reasons.extend(insufficient(pod, node, others));
-    if reasons.is_empty() && violates_pod_affinity(pod, others) {
+    let neighbourhood = Neighbourhood { node: node.metadata.labels.as_ref(), others, namespaces };
+    if reasons.is_empty() && neighbourhood.violates_affinity(pod) {
         reasons.push("node(s) didn't match pod affinity rules".to_string());
     }
-    if reasons.is_empty() && violates_anti_affinity(pod, others) {
+    if reasons.is_empty() && neighbourhood.violates_anti_affinity(pod) {
         reasons.push("node(s) didn't match pod anti-affinity rules".to_string());
     }
     reasons
@@ -186,48 +192,52 @@ fn matches_requirement(requirement: &NodeSelectorRequirement, labels: &BTreeMap<
     }
 }
 
-/// On one node every topology domain is that node, so a term is met when any pod it may look at matches it.
-fn term_matches(term: &k8s_openapi::api::core::v1::PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
-    let own_namespace = owner.metadata.namespace.as_deref().unwrap_or("default");
-    let namespaces = term.namespaces.as_deref().unwrap_or_default();
-    let other_namespace = other.metadata.namespace.as_deref().unwrap_or("default");
-    let everywhere = term.namespace_selector.as_ref().is_some_and(|s| {
-        s.match_labels.as_ref().is_none_or(|m| m.is_empty())
-            && s.match_expressions.as_ref().is_none_or(|m| m.is_empty())
-    });
-    let in_scope = everywhere
-        || namespaces.iter().any(|n| n == other_namespace)
-        || (namespaces.is_empty() && term.namespace_selector.is_none() && own_namespace == other_namespace);
-    let empty = BTreeMap::new();
-    let labels = other.metadata.labels.as_ref().unwrap_or(&empty);
-    in_scope
-        && term.label_selector.as_ref().is_some_and(|selector| {
-            selector.match_labels.iter().flatten().all(|(k, v)| labels.get(k) == Some(v))
-                && selector.match_expressions.iter().flatten().all(|e| {
-                    let requirement = NodeSelectorRequirement {
-                        key: e.key.clone(),
-                        operator: e.operator.clone(),
-                        values: e.values.clone(),
-                    };
-                    matches_requirement(&requirement, labels)
-                })
-        })
+/// What pods may say about others: the one node there is, and the namespaces the others are in.
+struct Neighbourhood<'a> {
+    node: Option<&'a BTreeMap<String, String>>,
+    others: &'a [&'a Pod],
+    namespaces: &'a Namespaces,
 }
 
-fn violates_pod_affinity(pod: &Pod, others: &[&Pod]) -> bool {
-    let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_affinity.as_ref());
-    let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    // A pod that matches its own term may be the first of its group, as in Kubernetes.
-    terms.into_iter().flatten().any(|t| !term_matches(t, pod, pod) && !others.iter().any(|o| term_matches(t, pod, o)))
-}
-
-fn violates_anti_affinity(pod: &Pod, others: &[&Pod]) -> bool {
-    fn terms(pod: &Pod) -> impl Iterator<Item = &k8s_openapi::api::core::v1::PodAffinityTerm> {
-        let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_anti_affinity.as_ref());
-        affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()).into_iter().flatten()
+impl Neighbourhood<'_> {
+    /// Whether the node lies in one of the term's topology domains: it has the label.
+    fn has_domain(&self, term: &PodAffinityTerm) -> bool {
+        self.node.is_some_and(|labels| labels.contains_key(&term.topology_key))
     }
-    terms(pod).any(|t| others.iter().any(|o| term_matches(t, pod, o)))
-        || others.iter().any(|o| terms(o).any(|t| term_matches(t, o, pod)))
+
+    /// Whether the owner's term is about another pod. On one node whatever runs is in the same domain.
+    fn concerns(&self, term: &PodAffinityTerm, owner: &Pod, other: &Pod) -> bool {
+        let other_namespace = other.metadata.namespace.as_deref().unwrap_or("default");
+        let named = term.namespaces.as_deref().unwrap_or_default();
+        let in_scope = match &term.namespace_selector {
+            None if named.is_empty() => owner.metadata.namespace.as_deref().unwrap_or("default") == other_namespace,
+            None => false,
+            Some(selector) => selects(selector, self.namespaces.get(other_namespace)),
+        };
+        (in_scope || named.iter().any(|n| n == other_namespace))
+            && term.label_selector.as_ref().is_some_and(|selector| selects(selector, other.metadata.labels.as_ref()))
+    }
+
+    fn violates_affinity(&self, pod: &Pod) -> bool {
+        let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_affinity.as_ref());
+        let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        // A pod that matches its own term may be the first of its group, as in Kubernetes.
+        terms.into_iter().flatten().any(|term| {
+            !self.has_domain(term)
+                || (!self.concerns(term, pod, pod) && !self.others.iter().any(|other| self.concerns(term, pod, other)))
+        })
+    }
+
+    fn violates_anti_affinity(&self, pod: &Pod) -> bool {
+        let terms = |pod: &Pod| -> Vec<PodAffinityTerm> {
+            let affinity =
+                pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_anti_affinity.as_ref());
+            let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+            terms.into_iter().flatten().filter(|term| self.has_domain(term)).cloned().collect()
+        };
+        terms(pod).iter().any(|term| self.others.iter().any(|other| self.concerns(term, pod, other)))
+            || self.others.iter().any(|other| terms(other).iter().any(|term| self.concerns(term, other, pod)))
+    }
 }
 
 /// The scheduler's message for a pod that fits on no node at all, for this reason.
@@ -260,7 +270,8 @@ mod tests {
 
     fn node(extra: serde_json::Value) -> Node {
         let mut node = json!({
-            "metadata": {"name": "n1", "labels": {"kubernetes.io/arch": "amd64", "cores": "8"}},
+            "metadata": {"name": "n1", "labels": {"kubernetes.io/arch": "amd64", "cores": "8",
+                "kubernetes.io/hostname": "n1"}},
             "spec": {},
             "status": {"allocatable": {"cpu": "2", "memory": "1Gi", "pods": "2", "ephemeral-storage": "1Gi"}}
         });
@@ -282,9 +293,9 @@ mod tests {
     #[test]
     fn requests_are_measured_against_what_other_pods_left() {
         let running = asking("1500m", "256Mi");
-        assert!(misfits(&asking("500m", "768Mi"), &node(json!({})), &[&running]).is_empty());
+        assert!(misfits(&asking("500m", "768Mi"), &node(json!({})), &[&running], &Namespaces::new()).is_empty());
         assert_eq!(
-            misfits(&asking("501m", "1Gi"), &node(json!({})), &[&running]),
+            misfits(&asking("501m", "1Gi"), &node(json!({})), &[&running], &Namespaces::new()),
             ["Insufficient cpu", "Insufficient memory"]
         );
     }
@@ -294,13 +305,13 @@ mod tests {
         let node = node(json!({}));
         let huge = asking("1", "4Gi");
         assert_eq!(
-            message(&misfits(&huge, &node, &[]), &huge, &node),
+            message(&misfits(&huge, &node, &[], &Namespaces::new()), &huge, &node),
             "0/1 nodes are available: 1 Insufficient memory. preemption: 0/1 nodes are available: \
              1 Preemption is not helpful for scheduling."
         );
         let fits_alone = asking("2", "1Gi");
         assert_eq!(
-            message(&misfits(&fits_alone, &node, &[&asking("1", "1")]), &fits_alone, &node),
+            message(&misfits(&fits_alone, &node, &[&asking("1", "1")], &Namespaces::new()), &fits_alone, &node),
             "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: 0/1 nodes are available: \
              1 No preemption victims found for incoming pod."
         );
@@ -322,7 +333,7 @@ mod tests {
     #[test]
     fn a_full_node_takes_no_more_pods() {
         let one = pod(json!({}));
-        assert_eq!(misfits(&pod(json!({})), &node(json!({})), &[&one, &one]), ["Too many pods"]);
+        assert_eq!(misfits(&pod(json!({})), &node(json!({})), &[&one, &one], &Namespaces::new()), ["Too many pods"]);
     }
 
     #[test]
@@ -359,7 +370,7 @@ mod tests {
             (json!({}), json!({"spec": {"unschedulable": true}}), Some("node(s) were unschedulable")),
         ];
         for (spec, node_extra, expected) in cases {
-            let reasons = misfits(&pod(spec.clone()), &node(node_extra), &[]);
+            let reasons = misfits(&pod(spec.clone()), &node(node_extra), &[], &Namespaces::new());
             assert_eq!(reasons.first().map(String::as_str), expected, "{spec}");
         }
     }
@@ -369,7 +380,57 @@ mod tests {
         let anti = pod(json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
             [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "a"}}}]}}}));
         let plain = pod(json!({}));
-        assert_eq!(misfits(&anti, &node(json!({})), &[&plain]), ["node(s) didn't match pod anti-affinity rules"]);
-        assert_eq!(misfits(&plain, &node(json!({})), &[&anti]), ["node(s) didn't match pod anti-affinity rules"]);
+        assert_eq!(
+            misfits(&anti, &node(json!({})), &[&plain], &Namespaces::new()),
+            ["node(s) didn't match pod anti-affinity rules"]
+        );
+        assert_eq!(
+            misfits(&plain, &node(json!({})), &[&anti], &Namespaces::new()),
+            ["node(s) didn't match pod anti-affinity rules"]
+        );
+    }
+
+    /// Whether a pod with this required term fits beside a pod of the namespace `other`, whose labels are `team: blue`.
+    fn beside(kind: &str, term: serde_json::Value) -> Vec<String> {
+        let asking = pod(json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}));
+        let mut running = pod(json!({}));
+        running.metadata.namespace = Some("other".into());
+        running.metadata.labels = Some([("app".into(), "b".into())].into());
+        let namespaces = Namespaces::from([("other".into(), [("team".into(), "blue".into())].into())]);
+        misfits(&asking, &node(json!({})), &[&running], &namespaces)
+    }
+
+    #[test]
+    fn namespaces_of_a_term_are_named_or_selected() {
+        let term = |scope: serde_json::Value| {
+            let mut term =
+                json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "b"}}});
+            json_patch::merge(&mut term, &scope);
+            term
+        };
+        let cases = [
+            (json!({}), false),
+            (json!({"namespaces": ["other"]}), true),
+            (json!({"namespaces": ["elsewhere"]}), false),
+            (json!({"namespaceSelector": {}}), true),
+            (json!({"namespaceSelector": {"matchLabels": {"team": "blue"}}}), true),
+            (
+                json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "In", "values": ["red"]}]}}),
+                false,
+            ),
+            (json!({"namespaces": ["other"], "namespaceSelector": {"matchLabels": {"team": "red"}}}), true),
+        ];
+        for (scope, concerned) in cases {
+            assert_eq!(beside("podAntiAffinity", term(scope.clone())).is_empty(), !concerned, "{scope}");
+            assert_eq!(beside("podAffinity", term(scope.clone())).is_empty(), concerned, "{scope}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_the_topology_label_separates_nobody_and_joins_nobody() {
+        let term = json!({"topologyKey": "topology.kubernetes.io/zone", "namespaceSelector": {},
+            "labelSelector": {"matchLabels": {"app": "b"}}});
+        assert_eq!(beside("podAntiAffinity", term.clone()), [""; 0]);
+        assert_eq!(beside("podAffinity", term), ["node(s) didn't match pod affinity rules"]);
     }
 }

@@ -1,9 +1,8 @@
 //! Which volume suits a claim: pure, by Kubernetes' rules.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::selector::selects;
 
 use super::words::{
     capacity, claim_ref, class_of_claim, class_of_volume, is_block, is_deleting, is_for, requested, volume_phase,
@@ -67,22 +66,6 @@ fn has_modes(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let offered = volume.spec.as_ref().and_then(|s| s.access_modes.as_deref()).unwrap_or_default();
     let wanted = claim.spec.as_ref().and_then(|s| s.access_modes.as_deref()).unwrap_or_default();
     wanted.iter().all(|mode| offered.contains(mode))
-}
-
-fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
-    let value = |key: &str| labels.and_then(|l| l.get(key));
-    let equal = selector.match_labels.iter().flatten().all(|(key, wanted)| value(key) == Some(wanted));
-    equal
-        && selector.match_expressions.iter().flatten().all(|e| {
-            let values = e.values.as_deref().unwrap_or_default();
-            match e.operator.as_str() {
-                "In" => value(&e.key).is_some_and(|v| values.contains(v)),
-                "NotIn" => value(&e.key).is_none_or(|v| !values.contains(v)),
-                "Exists" => value(&e.key).is_some(),
-                "DoesNotExist" => value(&e.key).is_none(),
-                _ => false,
-            }
-        })
 }
 
 #[cfg(test)]
