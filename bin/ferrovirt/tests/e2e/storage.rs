@@ -107,7 +107,7 @@ fn a_claims_disk_outlives_stop_and_start_and_goes_with_its_claim() {
 }
 
 #[test]
-fn a_claim_grows_while_its_machine_is_stopped() {
+fn a_claim_grows_and_with_it_the_disk_at_its_machines_next_start() {
     needs!(Expansion);
     let ns = Instance::shared().namespace();
     ns.apply(&claim("data", "64Mi")).success();
@@ -123,6 +123,11 @@ fn a_claim_grows_while_its_machine_is_stopped() {
     let second = ns.running("grower", Some(&first));
     ns.booted(&second);
     assert_eq!(ns.sh(&second, &format!("head -c 4 {DISK}\n")), "kept");
+    let sectors = |vmi: &Value| -> u64 {
+        let name = DISK.rsplit('/').next().unwrap();
+        ns.sh(vmi, &format!("cat /sys/block/{name}/size\n")).trim().parse().unwrap()
+    };
+    assert_eq!(sectors(&second) * 512, 128 << 20);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use fv_api::{Quantity, Volume};
 use fv_disk::Owner;
 use fv_host::fsinfo;
 use fv_host::safe_path::SafeDir;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, fallocate};
+use rustix::io::Errno;
 
 use super::VolumeError;
 use super::place::Source;
@@ -31,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) file: String,
     /// Size of the image to be made when there is none.
     pub(super) create: Option<u64>,
+    /// One that is smaller than that grows: its claim did.
+    pub(super) grow: bool,
     pub(super) read_only: bool,
     /// What the guest writes goes to an overlay that ends with the VMI.
     pub(super) overlay: bool,
@@ -38,14 +41,14 @@ pub(super) struct Wanted {
 
 /// What the volume's source asks for; `None` when it is no image. `capacity` is that of its claim.
 pub(super) fn wanted(volume: &Volume, capacity: Option<u64>) -> Option<Wanted> {
-    let disk = Wanted { file: DISK_FILE.to_owned(), create: None, read_only: false, overlay: false };
+    let disk = Wanted { file: DISK_FILE.to_owned(), create: None, grow: false, read_only: false, overlay: false };
     if let Some(host) = &volume.host_disk {
         let size = host.capacity.as_ref().filter(|_| host.type_ == DISK_OR_CREATE).map(Quantity::bytes);
         let file = host.path.rsplit('/').next().unwrap_or_default().to_owned();
         Some(Wanted { file, create: size, ..disk })
     } else if let Some(claim) = &volume.persistent_volume_claim {
         let read_only = claim.read_only == Some(true);
-        Some(Wanted { create: capacity.filter(|_| !read_only), read_only, ..disk })
+        Some(Wanted { create: capacity.filter(|_| !read_only), grow: true, read_only, ..disk })
     } else if volume.ephemeral.is_some() {
         Some(Wanted { read_only: true, overlay: true, ..disk })
     } else {
@@ -113,12 +116,18 @@ fn in_directory(dir: &SafeDir, wanted: &Wanted, owner: Owner) -> Result<(File, I
     if meta.len() == 0 {
         return Err(VolumeError::Empty { file: name.to_owned() });
     }
+    if let (true, Some(size)) = (wanted.grow, wanted.create)
+        && let Some(size) = grown(dir, name, &meta, size)?
+    {
+        extend(&file, &meta, size).and_then(|()| file.sync_all()).map_err(io("grow"))?;
+        meta = file.metadata().map_err(io("look at"))?;
+    }
     allow(&file, &meta, wanted, owner)?;
     let image = Image {
         size: meta.len(),
         is_device: false,
         direct_io: opens_directly(&file),
-        preallocated: meta.blocks().saturating_mul(512) >= meta.len(),
+        preallocated: allocated(&meta) >= meta.len(),
     };
     Ok((file, image))
 }
@@ -149,6 +158,34 @@ fn create(dir: &SafeDir, wanted: &Wanted) -> Result<File, VolumeError> {
         io::ErrorKind::ReadOnlyFilesystem => VolumeError::ReadOnly,
         _ => VolumeError::io("create", name)(error),
     })
+}
+
+/// The size that an image should grow to; none where it is large enough, or as large as there is room for.
+fn grown(dir: &SafeDir, name: &str, meta: &Metadata, wanted: u64) -> Result<Option<u64>, VolumeError> {
+    if meta.len() >= wanted {
+        return Ok(None);
+    }
+    let space = fsinfo::space_of(dir).map_err(VolumeError::io("look at the space for", name))?;
+    let room = space.available.saturating_sub(RESERVE).saturating_add(allocated(meta));
+    let size = wanted.min(room) / MIB * MIB;
+    Ok((size > meta.len()).then_some(size))
+}
+
+/// What is new is allocated where all of it was.
+fn extend(file: &File, meta: &Metadata, size: u64) -> io::Result<()> {
+    if allocated(meta) >= meta.len() {
+        match fallocate(file, FallocateFlags::empty(), meta.len(), size - meta.len()) {
+            // Not every file system can.
+            Err(Errno::OPNOTSUPP) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    file.set_len(size)
+}
+
+/// Bytes that a file takes of its file system.
+fn allocated(meta: &Metadata) -> u64 {
+    meta.blocks().saturating_mul(512)
 }
 
 /// The size that a new image gets: what was asked for, or a little less where there is not more.

@@ -206,7 +206,7 @@ fn mount(at: &std::path::Path, options: &str) {
 }
 
 #[tokio::test]
-async fn claim_gets_its_image_as_large_as_it_is_and_one_that_is_only_read_stays_as_it_is() {
+async fn claims_image_is_made_and_grown_to_its_size_and_one_that_is_only_read_stays_as_it_is() {
     let world = World::new();
     let image = world.volume("data").join("disk.img");
     let claim = json!({"persistentVolumeClaim": {"claimName": "c"}});
@@ -217,10 +217,24 @@ async fn claim_gets_its_image_as_large_as_it_is_and_one_that_is_only_read_stays_
     assert!(!disk.read_only && disk.kind == SourceKind::File);
     assert_eq!(fs::metadata(&image).unwrap().len(), 32 << 20);
 
-    // Imported, and of another size: the image's counts.
-    fs::write(&image, vec![3; 1 << 20]).unwrap();
-    world.prepare_with(claim, size("32Mi")).await.unwrap();
-    assert_eq!(fs::metadata(&image).unwrap().len(), 1 << 20);
+    // Imported and larger: the image's size counts.
+    fs::write(&image, vec![3; 33 << 20]).unwrap();
+    world.prepare_with(claim.clone(), size("32Mi")).await.unwrap();
+    assert_eq!(fs::metadata(&image).unwrap().len(), 33 << 20);
+
+    // The claim has grown since: so does the image, sparse or allocated as it was.
+    for sparse in [true, false] {
+        let old = vec![if sparse { 0 } else { 3 }; 1 << 20];
+        fs::write(&image, if sparse { &[][..] } else { &old[..] }).unwrap();
+        fs::File::options().write(true).open(&image).unwrap().set_len(1 << 20).unwrap();
+        world.prepare_with(claim.clone(), size("2Mi")).await.unwrap();
+        let meta = fs::metadata(&image).unwrap();
+        assert_eq!(meta.len(), 2 << 20);
+        assert_eq!(meta.blocks() * 512 >= meta.len(), !sparse);
+        assert!(fs::read(&image).unwrap().starts_with(&old), "what was there is there");
+    }
+    let text = world.prepare_with(claim, size("1Mi")).await.map(|_| ()).err().map(|e| e.to_string());
+    assert_eq!((text, fs::metadata(&image).unwrap().len()), (None, 2 << 20), "nothing is cut off");
 
     let fixed = json!({"persistentVolumeClaim": {"claimName": "c", "readOnly": true}});
     std::os::unix::fs::chown(&image, Some(0), Some(0)).unwrap();
