@@ -99,9 +99,11 @@ impl VirtApi {
     where
         F: Fn(&VirtualMachine, Option<&VirtualMachineInstance>) -> Result<Vec<Change>, ApiError>,
     {
+        let mut first: Option<VirtualMachineInstance> = None;
         for _ in 0..ATTEMPTS {
             let vm = self.vm(at).await?;
-            let vmi = self.vmi_opt(at).await?;
+            let mut vmi = self.vmi_opt(at).await?;
+            forget_own_writes(&mut vmi, &mut first);
             let changes = decide(&vm, vmi.as_ref())?;
             if dry_run {
                 return Ok(StatusCode::ACCEPTED.into_response());
@@ -124,6 +126,15 @@ impl VirtApi {
             self.agents.act(&located.node, &located.vmi, verb).await.map_err(|e| agent_error(e, &at.name))?;
         }
         Ok(StatusCode::OK.into_response())
+    }
+}
+
+/// What a request itself wrote when it was tried before, such as a shorter grace period, is no reason to refuse it: the instance is
+/// looked at as it was `first`.
+fn forget_own_writes(now: &mut Option<VirtualMachineInstance>, first: &mut Option<VirtualMachineInstance>) {
+    match (now, first) {
+        (Some(now), Some(first)) if now.uid() == first.uid() => now.spec.clone_from(&first.spec),
+        (now, first) => first.clone_from(now),
     }
 }
 
@@ -259,4 +270,39 @@ async fn user_list(State(api): State<VirtApi>, Path(at): Path<Target>) -> Result
 
 async fn filesystem_list(State(api): State<VirtApi>, Path(at): Path<Target>) -> Result<Response, ApiError> {
     ask(api, at, AgentQuery::FilesystemList).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(uid: &str, grace_period: i64, phase: &str) -> Option<VirtualMachineInstance> {
+        serde_json::from_value(json!({"metadata": {"name": "demo", "uid": uid}, "status": {"phase": phase},
+            "spec": {"domain": {"devices": {}}, "terminationGracePeriodSeconds": grace_period}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn stop_that_is_tried_again_is_not_refused_for_the_grace_period_it_shortened() {
+        let vm: VirtualMachine = serde_json::from_value(json!({"metadata": {"name": "demo"},
+            "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {"devices": {}}}}}}))
+        .unwrap();
+        let options = StopOptions { grace_period: Some(0), ..StopOptions::default() };
+        let mut first = None;
+        let mut seen = instance("u", 30, "Running");
+        forget_own_writes(&mut seen, &mut first);
+        vm::stop(&vm, seen.as_ref(), &options).unwrap();
+
+        // The instance was patched, then the VM turned out to have changed.
+        let mut again = instance("u", 0, "Running");
+        vm::stop(&vm, again.as_ref(), &options).unwrap_err();
+        forget_own_writes(&mut again, &mut first);
+        vm::stop(&vm, again.as_ref(), &options).unwrap();
+
+        // What others wrote counts: it has ended, or is another one.
+        for (mut now, why) in [(instance("u", 0, "Failed"), "ended"), (instance("v", 0, "Running"), "another")] {
+            forget_own_writes(&mut now, &mut first);
+            vm::stop(&vm, now.as_ref(), &options).expect_err(why);
+        }
+    }
 }
