@@ -12,7 +12,7 @@ use super::error::OpenError;
 use super::lock::DirLock;
 
 /// A restored store goes on this far after every revision it ever gave out: no client takes what it knows for something newer.
-const REVISION_GAP: u64 = 1_000_000;
+pub(super) const REVISION_GAP: u64 = 1_000_000;
 
 /// What a copy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub enum OpenError {
     /// The database is from a later release.
     #[error(
         "database {path} has format {found}, this program knows up to {known}: use the newer program, or go back to what was there \
-         before it (`ferrovirt restore {path}.format-{known}`)"
+         before it: `ferrovirt restore --replace {path}.format-{known}`, with the --data-dir of this instance"
     )]
     TooNew {
         /// The database file.

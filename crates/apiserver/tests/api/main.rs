@@ -9,6 +9,7 @@ mod apply;
 mod crds;
 mod crud;
 mod deletion;
+mod full_disk;
 mod limits;
 mod lists;
 mod over_tls;

@@ -57,24 +57,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(mebibytes: u32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs", text(dir.path())]);
-        Self(dir)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run("umount", &["-l", text(self.0.path())]);
-    }
-}

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fv_disk::{
     ImageFormat, ImageRequest, ImageStore, Progress, PullError, PullPolicy, Stage, StoreConfig, no_progress,
 };
+use fv_testkit::SmallDisk;
 use serde_json::json;
 
 use crate::registry::Entry::{Directory, Fifo, File, Hardlink, Symlink};
 use crate::registry::{Options, Packing, Registry, layer, sha256};
-use crate::{SmallDisk, noise, open_store, qemu_img, store_config, text};
+use crate::{noise, open_store, qemu_img, store_config, text};
 
 fn request(image: String) -> ImageRequest {
     ImageRequest { image, policy: PullPolicy::IfNotPresent, path: None, pull_secrets: Vec::new() }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fv_disk::{
     GcPolicy, ImageFormat, ImageRequest, ImageStore, Progress, PullPolicy, StoreConfig, StoreError, no_progress,
 };
+use fv_testkit::SmallDisk;
 
 use crate::registry::sha256;
-use crate::{SmallDisk, chain, noise, open_store, qemu_img, run, store_config, text};
+use crate::{chain, noise, open_store, qemu_img, run, store_config, text};
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = dir.join(name);

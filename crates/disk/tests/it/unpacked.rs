@@ -6,8 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use fv_disk::{ImageFormat, PullError, UnpackedImage, no_progress};
+use fv_testkit::SmallDisk;
 
-use crate::{SmallDisk, chain, noise, open_store, qemu_img, text};
+use crate::{chain, noise, open_store, qemu_img, text};
 
 fn image(digest: &str, scope: &str, path: Option<&str>) -> UnpackedImage {
     UnpackedImage { image: "demo:1".into(), digest: digest.into(), scope: scope.into(), path: path.map(Into::into) }
