@@ -1,7 +1,7 @@
 # Everything a newcomer needs is `make demo` and `make test`. As root, or as a user who may use sudo.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help demo test e2e e2e-full conformance clients bench bench-cluster clean-host cluster-up cluster-down images setup build fmt clippy crds
+.PHONY: help demo test e2e e2e-cluster e2e-full conformance clients bench bench-cluster clean-host cluster-up cluster-down images setup build fmt clippy crds
 
 help:            ## Show the targets.
 	@grep -hE '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -14,14 +14,16 @@ test: setup      ## The whole test suite that needs no cluster.
 	guest/build.sh target/guest/demo.qcow2
 	$(SUDO) cargo test --workspace --no-fail-fast
 
-e2e: setup build ## End-to-end tests: on a real Kubernetes, and with an ordinary Debian guest.
-	scripts/setup.sh cluster
+e2e: setup build e2e-cluster ## End-to-end tests: on a real Kubernetes, and with an ordinary Debian guest.
 	scripts/setup.sh e2e
 	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" cargo test -p fv-virt-api --test kubernetes -- --ignored
-	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" tests/e2e/cluster.sh
 	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" tests/e2e/suite.sh
 	$(SUDO) tests/e2e/metrics.sh
 	$(SUDO) tests/e2e/run.sh
+
+e2e-cluster: setup ## The first of them: installed on a real Kubernetes of one node, everything killed under a guest, removed.
+	scripts/setup.sh cluster
+	kubernetes=$$(tests/cluster/build.sh) && $(SUDO) env FERROVIRT_KUBERNETES_DIR="$$kubernetes" tests/e2e/cluster.sh
 
 e2e-full: setup  ## The long ones, on two nodes: upgrade, rollback, drift, outages, drain, removal, rights.
 	scripts/setup.sh cluster

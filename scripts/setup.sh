@@ -3,7 +3,9 @@
 #
 #   scripts/setup.sh            what building and `make test` need
 #   scripts/setup.sh cluster    and what the test cluster needs
-#   scripts/setup.sh e2e        and what the end-to-end tests need; nothing of it runs as a service
+#   scripts/setup.sh e2e        and what the end-to-end tests need
+#
+# Of libvirt the service runs afterwards, where the machine has services; of nothing else.
 set -euo pipefail
 
 # What must be there, and the package that brings it.
@@ -68,19 +70,18 @@ fi
 "${sudo[@]}" apt-get update -qq
 [ -n "${missing[*]}" ] || exit 0
 echo "Installing: ${missing[*]}"
-install() { "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
-if [ "${1:-}" != e2e ]; then
-  install "${missing[@]}"
-  exit 0
-fi
 # Tests run these programs themselves: their packages start no service, now or at the next boot.
+services="etcd containerd docker-registry prometheus"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   trap '"${sudo[@]}" rm -f "$policy"' EXIT
-  printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee "$policy" >/dev/null
+  printf '#!/bin/sh\nfor word; do case " %s " in *" ${word%%%%.service} "*) exit 101 ;; esac; done\n' "$services" | "${sudo[@]}" tee "$policy" >/dev/null
   "${sudo[@]}" chmod 755 "$policy"
 fi
-install "${missing[@]}"
-if command -v systemctl >/dev/null && printf '%s\n' "${missing[@]}" | grep -qx prometheus; then
-  "${sudo[@]}" systemctl disable --quiet prometheus
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if command -v systemctl >/dev/null; then
+  for service in $services; do
+    # What was there before stays as it is.
+    case " ${missing[*]} " in *" $service "* | *" $service-server "*) "${sudo[@]}" systemctl disable --quiet "$service" ;; esac
+  done
 fi
