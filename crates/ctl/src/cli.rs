@@ -1,5 +1,9 @@
 //! The grammar of the command line: types only.
 
+mod booleans;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +12,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 /// Control virtual machines: console, VNC, start, stop and what else kubectl cannot do.
 #[derive(Debug, Parser)]
 #[command(name = "virtctl", version, disable_version_flag = true, propagate_version = false)]
+// As upstream: of a flag that is given twice the last counts.
+#[command(args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -18,7 +24,8 @@ pub struct Cli {
 /// The grammar, under the name the program was called by: `kubectl virt` when it is installed as kubectl's plugin.
 pub fn command(program: &Path) -> clap::Command {
     let is_plugin = program.file_stem().is_some_and(|name| name == "kubectl-virt" || name == "kubectl_virt");
-    if is_plugin { Cli::command().bin_name("kubectl virt") } else { Cli::command() }
+    let command = booleans::take_values(Cli::command());
+    if is_plugin { command.bin_name("kubectl virt") } else { command }
 }
 
 /// Which cluster, namespace and user; kubectl's flags.
@@ -182,8 +189,8 @@ pub struct PortForward {
     #[arg(long, default_value = "127.0.0.1")]
     pub address: IpAddr,
     /// Use standard input and output in place of a local port; takes one port.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
-    pub stdio: String,
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 #[derive(Debug, Args)]

@@ -126,11 +126,12 @@ fn random_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::FromArgMatches;
 
     fn parse(args: &[&str]) -> anyhow::Result<Value> {
         let words = ["virtctl", "create", "vm", "--name", "a"].iter().chain(args);
-        let cli = crate::cli::Cli::try_parse_from(words)?;
+        let matches = crate::cli::command("virtctl".as_ref()).try_get_matches_from(words)?;
+        let cli = crate::cli::Cli::from_arg_matches(&matches)?;
         let crate::cli::Command::Create(create) = cli.command else { bail!("not create") };
         let crate::cli::CreateKind::Vm(options) = create.kind;
         manifest(&options)

@@ -75,7 +75,7 @@ pub(super) async fn run(session: &Session, options: &PortForward) -> anyhow::Res
         let subresource = format!("portforward/{}/{}", forward.remote, forward.name());
         path(&namespace, target.kind.resource(), &target.name, &subresource)
     };
-    if options.stdio == "true" {
+    if options.stdio {
         let [forward] = forwards[..] else { bail!("--stdio takes exactly one port, not {}", forwards.len()) };
         let socket = socket::open(&session.client, &path_of(forward)).await?;
         return socket::copy(socket, tokio::io::stdin(), tokio::io::stdout(), None, LINGER).await.map(drop);
