@@ -1,6 +1,7 @@
 //! The grammar of the command line: types only.
 
 mod booleans;
+mod global;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use self::global::{Global, TOKEN_VARIABLE};
 
 /// Control virtual machines: console, VNC, start, stop and what else kubectl cannot do.
 #[derive(Debug, Parser)]
@@ -26,32 +29,6 @@ pub fn command(program: &Path) -> clap::Command {
     let is_plugin = program.file_stem().is_some_and(|name| name == "kubectl-virt" || name == "kubectl_virt");
     let command = booleans::take_values(Cli::command());
     if is_plugin { command.bin_name("kubectl virt") } else { command }
-}
-
-/// Which cluster, namespace and user; kubectl's flags.
-#[derive(Clone, Debug, Args)]
-pub struct Global {
-    /// Path to the kubeconfig file to use.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The name of the kubeconfig context to use.
-    #[arg(long, global = true)]
-    pub context: Option<String>,
-    /// The namespace of the request.
-    #[arg(short, long, global = true)]
-    pub namespace: Option<String>,
-    /// The address of the Kubernetes API server.
-    #[arg(short, long, global = true)]
-    pub server: Option<String>,
-    /// Bearer token for authentication to the API server.
-    #[arg(long, global = true)]
-    pub token: Option<String>,
-    /// User to impersonate.
-    #[arg(long = "as", global = true, value_name = "USER")]
-    pub impersonate: Option<String>,
-    /// Do not check the server's certificate.
-    #[arg(long, global = true)]
-    pub insecure_skip_tls_verify: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -275,6 +252,7 @@ pub struct CreateVm {
     /// Disk from an image: `src:IMAGE[,name:NAME][,bootorder:N]`; may be repeated.
     #[arg(long, value_name = "src:IMAGE")]
     pub volume_containerdisk: Vec<String>,
+    // Hides the global flag of this name, as upstream's does: a manifest needs no cluster's user.
     /// User that cloud-init makes.
     #[arg(long)]
     pub user: Option<String>,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::FromArgMatches;
 
 use super::*;
@@ -94,4 +96,61 @@ fn the_last_of_two_equal_flags_counts() {
         panic!()
     };
     assert_eq!((options.force, options.grace_period), (false, 0));
+    let groups = parse("start a --as-group x --as-group y").unwrap().global.impersonate_groups;
+    assert_eq!(groups, ["x", "y"]);
+}
+
+#[test]
+fn global_flags_stand_before_and_after_the_command() {
+    for line in [
+        "--user u --cluster c -v 6 --as-group g --insecure-skip-tls-verify=true start a",
+        "start a --user u --cluster c -v=6 --as-group g --insecure-skip-tls-verify",
+        "start --v=6 a --user=u --cluster=c --as-group=g --insecure-skip-tls-verify=1",
+    ] {
+        let global = parse(line).unwrap().global;
+        assert_eq!((global.user.as_deref(), global.cluster.as_deref()), (Some("u"), Some("c")), "{line}");
+        assert_eq!((global.verbosity, global.insecure_skip_tls_verify), (6, true), "{line}");
+        assert_eq!(global.impersonate_groups, ["g"], "{line}");
+    }
+}
+
+#[test]
+fn the_user_of_create_vm_is_the_guests() {
+    let Command::Create(create) = parse("create vm --user me").unwrap().command else { panic!() };
+    let CreateKind::Vm(options) = create.kind;
+    assert_eq!(options.user.as_deref(), Some("me"));
+}
+
+#[test]
+fn timeouts_are_seconds_or_gos_durations() {
+    for (text, expected) in [
+        ("30", Some(Duration::from_secs(30))),
+        ("0", Some(Duration::ZERO)),
+        ("0s", Some(Duration::ZERO)),
+        ("1m30s", Some(Duration::from_secs(90))),
+        ("500ms", Some(Duration::from_millis(500))),
+        ("1.5h", Some(Duration::from_secs(5400))),
+        ("-1", None),
+        ("soon", None),
+        ("1 hour", None),
+        ("PT1S", None),
+    ] {
+        let line = format!("start a --request-timeout={}", text.replace(' ', "_"));
+        assert_eq!(parse(&line).ok().and_then(|cli| cli.global.request_timeout), expected, "{text}");
+    }
+}
+
+#[test]
+fn another_virtctl_is_told_all_but_the_token() {
+    let line = "start a --kubeconfig=/k --context=c --cluster=cl --user=u --server=https://s --as=me --as-uid=1 \
+        --certificate-authority=/ca --client-certificate=/crt --client-key=/key --tls-server-name=n \
+        --insecure-skip-tls-verify=true --request-timeout=2s --v=7 --as-group=g --as-group=h";
+    let told = parse(&format!("{line} --token=secret -n ns")).unwrap().global.words();
+    let mut wanted: Vec<&str> = line.split(' ').skip(2).filter(|word| !word.is_empty()).collect();
+    let timeout = wanted.iter_mut().find(|word| word.starts_with("--request-timeout")).unwrap();
+    *timeout = "--request-timeout=2000ms";
+    assert_eq!(told, wanted);
+    let again = parse(&format!("start a {}", told.join(" "))).unwrap().global;
+    assert_eq!(again.words(), told);
+    assert!(parse("start a").unwrap().global.words().is_empty());
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(session: &Session, options: &Vnc) -> anyhow::Result<()> 
     let path = path(&session.namespace, "virtualmachineinstances", &options.name, query);
     // Before anything listens: whether there is a VNC server to reach.
     let socket =
-        socket::open(&session.client, &path).await.map_err(|e| anyhow!("Can't access VMI {}: {e}", options.name))?;
+        socket::open(&session.client, &path).await.map_err(|e| anyhow!("Can't access VMI {}: {e:#}", options.name))?;
     let listener = TcpListener::bind((options.address, options.port))
         .await
         .with_context(|| format!("listen on {}:{}", options.address, options.port))?;
