@@ -5,7 +5,6 @@ mod global;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -135,9 +134,9 @@ pub enum Viewer {
 pub struct Vnc {
     /// Name of the VMI.
     pub name: String,
-    /// Local address to listen on.
+    /// Local address or host name to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    pub address: String,
     /// Open a port for a viewer of your own and print it, start none.
     #[arg(long)]
     pub proxy_only: bool,
@@ -162,9 +161,9 @@ pub struct PortForward {
     /// `[protocol/]local[:target]`, for example `tcp/8080:80`.
     #[arg(required = true)]
     pub ports: Vec<String>,
-    /// Local address to listen on.
+    /// Local address or host name to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    pub address: String,
     /// Use standard input and output in place of a local port; takes one port.
     #[arg(long)]
     pub stdio: bool,
