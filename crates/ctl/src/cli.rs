@@ -251,6 +251,9 @@ pub struct CreateVm {
     /// Disk from an image: `src:IMAGE[,name:NAME][,bootorder:N]`; may be repeated.
     #[arg(long, value_name = "src:IMAGE")]
     pub volume_containerdisk: Vec<String>,
+    /// Disk from a PersistentVolumeClaim: `src:CLAIM[,name:NAME][,bootorder:N]`; may be repeated.
+    #[arg(long, value_name = "src:CLAIM")]
+    pub volume_pvc: Vec<String>,
     // Hides the global flag of this name, as upstream's does: a manifest needs no cluster's user.
     /// User that cloud-init makes.
     #[arg(long)]

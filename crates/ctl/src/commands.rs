@@ -25,7 +25,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Create(create) => match create.kind {
             CreateKind::Vm(options) => {
-                create::vm(&options).map(|()| ExitCode::SUCCESS)
+                create::vm(&options, cli.global.namespace.as_deref()).map(|()| ExitCode::SUCCESS)
             }
         },
         Command::Version(options) => version::run(&options, &cli.global).await.map(|()| ExitCode::SUCCESS),
