@@ -1,13 +1,21 @@
 //! The grammar of the command line: types only.
 
-use std::net::IpAddr;
+mod booleans;
+mod global;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub use self::global::{Global, TOKEN_VARIABLE};
+
 /// Control virtual machines: console, VNC, start, stop and what else kubectl cannot do.
 #[derive(Debug, Parser)]
 #[command(name = "virtctl", version, disable_version_flag = true, propagate_version = false)]
+// As upstream: of a flag that is given twice the last counts.
+#[command(args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -18,33 +26,8 @@ pub struct Cli {
 /// The grammar, under the name the program was called by: `kubectl virt` when it is installed as kubectl's plugin.
 pub fn command(program: &Path) -> clap::Command {
     let is_plugin = program.file_stem().is_some_and(|name| name == "kubectl-virt" || name == "kubectl_virt");
-    if is_plugin { Cli::command().bin_name("kubectl virt") } else { Cli::command() }
-}
-
-/// Which cluster, namespace and user; kubectl's flags.
-#[derive(Clone, Debug, Args)]
-pub struct Global {
-    /// Path to the kubeconfig file to use.
-    #[arg(long, global = true, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The name of the kubeconfig context to use.
-    #[arg(long, global = true)]
-    pub context: Option<String>,
-    /// The namespace of the request.
-    #[arg(short, long, global = true)]
-    pub namespace: Option<String>,
-    /// The address of the Kubernetes API server.
-    #[arg(short, long, global = true)]
-    pub server: Option<String>,
-    /// Bearer token for authentication to the API server.
-    #[arg(long, global = true)]
-    pub token: Option<String>,
-    /// User to impersonate.
-    #[arg(long = "as", global = true, value_name = "USER")]
-    pub impersonate: Option<String>,
-    /// Do not check the server's certificate.
-    #[arg(long, global = true)]
-    pub insecure_skip_tls_verify: bool,
+    let command = booleans::take_values(Cli::command());
+    if is_plugin { command.bin_name("kubectl virt") } else { command }
 }
 
 #[derive(Debug, Subcommand)]
@@ -151,9 +134,9 @@ pub enum Viewer {
 pub struct Vnc {
     /// Name of the VMI.
     pub name: String,
-    /// Local address to listen on.
+    /// Local address or host name to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    pub address: String,
     /// Open a port for a viewer of your own and print it, start none.
     #[arg(long)]
     pub proxy_only: bool,
@@ -178,12 +161,12 @@ pub struct PortForward {
     /// `[protocol/]local[:target]`, for example `tcp/8080:80`.
     #[arg(required = true)]
     pub ports: Vec<String>,
-    /// Local address to listen on.
+    /// Local address or host name to listen on.
     #[arg(long, default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    pub address: String,
     /// Use standard input and output in place of a local port; takes one port.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
-    pub stdio: String,
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +251,10 @@ pub struct CreateVm {
     /// Disk from an image: `src:IMAGE[,name:NAME][,bootorder:N]`; may be repeated.
     #[arg(long, value_name = "src:IMAGE")]
     pub volume_containerdisk: Vec<String>,
+    /// Disk from a PersistentVolumeClaim: `src:CLAIM[,name:NAME][,bootorder:N]`; may be repeated.
+    #[arg(long, value_name = "src:CLAIM")]
+    pub volume_pvc: Vec<String>,
+    // Hides the global flag of this name, as upstream's does: a manifest needs no cluster's user.
     /// User that cloud-init makes.
     #[arg(long)]
     pub user: Option<String>,

@@ -10,21 +10,23 @@ mod version;
 mod vm;
 mod vnc;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
-use crate::cli::{Cli, Command, CreateKind};
+use crate::cli::{self, Cli, Command, CreateKind};
 use crate::connect::Session;
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Completion(completion) => {
-            clap_complete::generate(completion.shell, &mut Cli::command(), "virtctl", &mut std::io::stdout());
+            let mut grammar = cli::command(Path::new("virtctl"));
+            clap_complete::generate(completion.shell, &mut grammar, "virtctl", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
         Command::Create(create) => match create.kind {
-            CreateKind::Vm(options) => create::vm(&options).map(|()| ExitCode::SUCCESS),
+            CreateKind::Vm(options) => {
+                create::vm(&options, cli.global.namespace.as_deref()).map(|()| ExitCode::SUCCESS)
+            }
         },
         Command::Version(options) => version::run(&options, &cli.global).await.map(|()| ExitCode::SUCCESS),
         Command::Ssh(options) => ssh::ssh(&options, &cli.global).await,

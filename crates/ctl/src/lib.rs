@@ -1,5 +1,6 @@
 //! virtctl: what `kubectl` cannot do to a virtual machine. Commands, flags, texts and exit codes are upstream's; each verb has a file.
 
+mod address;
 pub mod cli;
 mod commands;
 mod connect;

@@ -32,7 +32,8 @@ fn the_help_of_every_verb_is_as_agreed() {
         assert!(output.status.success(), "{verb}");
         // The flags common to all verbs stand in the first page.
         let page = text(&output.stdout);
-        let own: Vec<&str> = page.lines().filter(|line| !line.trim().is_empty()).collect();
+        let own = page.lines().take_while(|line| *line != "Global options:").filter(|line| !line.trim().is_empty());
+        let own: Vec<&str> = own.collect();
         all.push_str(&format!("\n\n=== virtctl {verb}\n{}", own.join("\n")));
     }
     insta::assert_snapshot!("help", all);
@@ -96,7 +97,7 @@ async fn what_create_vm_prints_is_admitted() {
     let password = world.home.path().join("password");
     std::fs::write(&password, "secret\n").unwrap();
     let password = password.to_str().unwrap();
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 6] = [
         &["--name", "a"],
         &["--name", "b", "--run-strategy", "Manual", "--memory", "1Gi", "--volume-containerdisk", "src:demo:latest"],
         &[
@@ -109,6 +110,7 @@ async fn what_create_vm_prints_is_admitted() {
         ],
         &["--name", "d", "--user", "me", "--password-file", password, "--ssh-key", "ssh-ed25519 AAAA me@here"],
         &["--name", "e", "--cloud-init", "configdrive", "--cloud-init-user-data", "I2Nsb3VkLWNvbmZpZwo="],
+        &["--name", "f", "--volume-pvc", "src:data,bootorder:1", "--volume-pvc", "src:more,name:second"],
     ];
     for args in cases {
         let words: Vec<&str> = ["create", "vm"].iter().chain(args).copied().collect();

@@ -85,8 +85,8 @@ async fn tcp_ports_are_forwarded_also_for_clients_that_say_all_at_once() {
     let guest = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = guest.local_addr().unwrap().port();
     tokio::spawn(echo_at_end(guest));
-    for target in ["vmi/demo", "vm/demo", "vmi/demo/default"] {
-        let mut child = world.spawn(&["port-forward", target, &format!("tcp/0:{port}")]);
+    for (target, address) in [("vmi/demo", "localhost"), ("vm/demo", "127.0.0.1"), ("vmi/demo/default", "127.0.0.1")] {
+        let mut child = world.spawn(&["port-forward", target, &format!("tcp/0:{port}"), "--address", address]);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.next_line().await.unwrap().unwrap();
         let local = line.strip_prefix("forwarding tcp ").unwrap().split(' ').next().unwrap();
@@ -135,7 +135,7 @@ async fn udp_ports_are_forwarded_for_each_peer_apart() {
 async fn a_vnc_proxy_prints_its_port_and_joins_the_viewer() {
     let mut world = World::new().await;
     world.add_vmi(&json!([])).await;
-    let mut child = world.spawn(&["vnc", "demo", "--proxy-only"]);
+    let mut child = world.spawn(&["vnc", "demo", "--proxy-only=true", "--address=localhost"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line: serde_json::Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
     let port = u16::try_from(line["port"].as_u64().unwrap()).unwrap();

@@ -14,6 +14,8 @@ async fn start_stop_and_restart_speak_as_upstream() {
     );
     world.add_vm("Halted").await;
     assert_eq!(world.says(&["start", "demo", "--dry-run"]).await, "Dry Run execution\nVM demo was scheduled to start");
+    let dry = world.says(&["start", "demo", "--dry-run=true"]).await;
+    assert_eq!(dry, "Dry Run execution\nVM demo was scheduled to start");
     assert_eq!(world.says(&["start", "demo"]).await, "VM demo was scheduled to start");
     assert_eq!(
         world.complains(&["start", "demo"]).await,
@@ -36,7 +38,10 @@ async fn start_stop_and_restart_speak_as_upstream() {
             "Error stopping VirtualMachine {CONFLICT} Halted only supports manual stop requests with a shorter graceperiod"
         )
     );
-    assert_eq!(world.says(&["stop", "demo", "--force", "--grace-period", "0"]).await, "VM demo was scheduled to stop");
+    assert_eq!(
+        world.says(&["stop", "demo", "--force=true", "--grace-period=0"]).await,
+        "VM demo was scheduled to stop"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +50,7 @@ async fn flags_that_contradict_each_other_are_refused_before_anything_is_sent() 
     for (args, text) in [
         (&["stop", "demo", "--force"][..], "Must both use --force=true and set --grace-period."),
         (&["restart", "demo", "--force"], "Must both use --force=true and set --grace-period."),
+        (&["restart", "demo", "--force=false", "--grace-period=5"], "Can not set gracePeriod without --force=true"),
         (&["restart", "demo", "--grace-period", "5"], "Can not set gracePeriod without --force=true"),
         (
             &["restart", "demo", "--force", "--grace-period", "5"],

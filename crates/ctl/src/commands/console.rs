@@ -60,7 +60,7 @@ pub(super) async fn run(session: &Session, options: &Console) -> anyhow::Result<
             Err(error) if Instant::now() < deadline && may_come(session, &options.name, &error).await => {
                 tokio::time::sleep(RETRY).await;
             }
-            Err(error) => return Err(anyhow!("Can't access VMI {}: {error}", options.name)),
+            Err(error) => return Err(anyhow!("Can't access VMI {}: {error:#}", options.name)),
         }
     };
     complain(&format!("Successfully connected to {} console. Press Ctrl+] or Ctrl+5 to exit console.", options.name));

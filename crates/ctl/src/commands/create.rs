@@ -1,5 +1,7 @@
 //! create vm: a manifest from flags, on standard output; nothing is sent anywhere.
 
+mod storage;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
@@ -7,30 +9,33 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use serde_json::{Value, json};
 
+use self::storage::Storage;
 use crate::cli::{CloudInit, CreateVm};
 use crate::output::say;
 use crate::socket::check_base64;
 
-pub(super) fn vm(options: &CreateVm) -> anyhow::Result<()> {
-    let yaml = serde_saphyr::to_string(&manifest(options)?).context("write YAML")?;
+pub(super) fn vm(options: &CreateVm, namespace: Option<&str>) -> anyhow::Result<()> {
+    let yaml = serde_saphyr::to_string(&manifest(options, namespace)?).context("write YAML")?;
     say(yaml.trim_end());
     Ok(())
 }
 
-fn manifest(options: &CreateVm) -> anyhow::Result<Value> {
+fn manifest(options: &CreateVm, namespace: Option<&str>) -> anyhow::Result<Value> {
     let strategies = ["Always", "RerunOnFailure", "Manual", "Halted", "Once"];
     if !strategies.contains(&options.run_strategy.as_str()) {
         bail!("--run-strategy {} is not one of {}", options.run_strategy, strategies.join(", "));
     }
     options.memory.parse::<fv_api::Quantity>().map_err(|e| anyhow::anyhow!("--memory {}: {e}", options.memory))?;
     let name = options.name.clone().unwrap_or_else(random_name);
-    let mut volumes = Vec::new();
-    let mut disks = Vec::new();
+    let mut storage = Storage::default();
+    // Without an order of their own, volumes boot in the order they stand in: upstream's.
     for (index, text) in options.volume_containerdisk.iter().enumerate() {
-        let (volume, disk) = container_disk(text, &name, index)?;
-        volumes.push(volume);
-        disks.extend(disk);
+        storage.add_container_disk(text, &format!("{name}-containerdisk-{index}"))?;
     }
+    for text in &options.volume_pvc {
+        storage.add_claim(text)?;
+    }
+    let Storage { mut volumes, disks, .. } = storage;
     volumes.extend(cloud_init(options)?);
     let mut devices = json!({});
     if !disks.is_empty() {
@@ -43,33 +48,17 @@ fn manifest(options: &CreateVm) -> anyhow::Result<Value> {
     if !volumes.is_empty() {
         spec["volumes"] = volumes.into();
     }
+    let mut metadata = json!({"name": name});
+    // Only the flag's: a manifest is to fit every namespace else.
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = namespace.into();
+    }
     Ok(json!({
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachine",
-        "metadata": {"name": name},
+        "metadata": metadata,
         "spec": {"runStrategy": options.run_strategy, "template": {"metadata": {}, "spec": spec}},
     }))
-}
-
-/// `src:IMAGE[,name:NAME][,bootorder:N]`: a volume, and a disk where one must say more than its name.
-fn container_disk(text: &str, vm: &str, index: usize) -> anyhow::Result<(Value, Option<Value>)> {
-    let mut source = None;
-    let mut name = format!("{vm}-containerdisk-{index}");
-    let mut boot_order = None;
-    for part in text.split(',') {
-        match part.split_once(':') {
-            Some(("src", image)) if !image.is_empty() => source = Some(image),
-            Some(("name", given)) if !given.is_empty() => name = given.to_string(),
-            Some(("bootorder", number)) => {
-                let number: u32 = number.parse().with_context(|| format!("bootorder '{number}' in '{text}'"))?;
-                boot_order = Some(number);
-            }
-            _ => bail!("--volume-containerdisk '{text}': '{part}' is none of src:IMAGE, name:NAME, bootorder:N"),
-        }
-    }
-    let Some(image) = source else { bail!("--volume-containerdisk '{text}' must have src:IMAGE") };
-    let volume = json!({"name": name, "containerDisk": {"image": image}});
-    Ok((volume, boot_order.map(|n| json!({"name": name, "bootOrder": n, "disk": {}}))))
 }
 
 fn cloud_init(options: &CreateVm) -> anyhow::Result<Option<Value>> {
@@ -126,14 +115,15 @@ fn random_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::FromArgMatches;
 
     fn parse(args: &[&str]) -> anyhow::Result<Value> {
         let words = ["virtctl", "create", "vm", "--name", "a"].iter().chain(args);
-        let cli = crate::cli::Cli::try_parse_from(words)?;
+        let matches = crate::cli::command("virtctl".as_ref()).try_get_matches_from(words)?;
+        let cli = crate::cli::Cli::from_arg_matches(&matches)?;
         let crate::cli::Command::Create(create) = cli.command else { bail!("not create") };
         let crate::cli::CreateKind::Vm(options) = create.kind;
-        manifest(&options)
+        manifest(&options, cli.global.namespace.as_deref())
     }
 
     #[test]
@@ -141,11 +131,56 @@ mod tests {
         let vm =
             parse(&["--volume-containerdisk", "src:demo:1,name:root,bootorder:2", "--user", "me", "--ssh-key", "k"])
                 .unwrap();
+        assert_eq!(vm["metadata"], json!({"name": "a"}));
+        assert_eq!(parse(&["-n", "ns"]).unwrap()["metadata"], json!({"name": "a", "namespace": "ns"}));
         let spec = &vm["spec"]["template"]["spec"];
         assert_eq!(spec["volumes"][0], json!({"name": "root", "containerDisk": {"image": "demo:1"}}));
         assert_eq!(spec["domain"]["devices"]["disks"][0]["bootOrder"], 2);
         let user_data = spec["volumes"][1]["cloudInitNoCloud"]["userData"].as_str().unwrap();
         assert!(user_data.starts_with("#cloud-config\n") && user_data.contains("user: me"), "{user_data}");
+    }
+
+    #[test]
+    fn claims_are_written_as_upstream_does() {
+        let claim = |name: &str, claim: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+        for (args, volumes, disks) in [
+            (&["--volume-pvc", "src:data"][..], json!([claim("data", "data")]), json!(null)),
+            (&["--volume-pvc", "src:data,name:root"], json!([claim("root", "data")]), json!(null)),
+            (
+                &["--volume-pvc=name:root,bootorder:1,src:data", "--volume-pvc", "src:more"],
+                json!([claim("root", "data"), claim("more", "more")]),
+                json!([{"name": "root", "bootOrder": 1}]),
+            ),
+            (
+                &["--volume-pvc", "src:data", "--volume-containerdisk", "src:demo:1,name:image"],
+                json!([{"name": "image", "containerDisk": {"image": "demo:1"}}, claim("data", "data")]),
+                json!(null),
+            ),
+        ] {
+            let spec = &parse(args).unwrap()["spec"]["template"]["spec"];
+            assert_eq!(spec["volumes"], volumes, "{args:?}");
+            assert_eq!(spec["domain"]["devices"]["disks"], disks, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn volumes_that_upstream_refuses_are_refused() {
+        let parse = |text: &str| parse(&["--volume-pvc=src:first,bootorder:1", "--volume-pvc", text]);
+        for (text, problem) in [
+            ("", "'' is none of src:CLAIM, name:NAME, bootorder:N"),
+            ("data", "'data' is none of"),
+            ("name:data", "must have src:CLAIM"),
+            ("src:ns/data", "a claim of another namespace"),
+            ("src:data,name:UPPER", "'UPPER' is no name of a volume"),
+            ("src:data.of.dots", "'data.of.dots' is no name of a volume: give another with name:NAME"),
+            ("src:data,bootorder:0", "bootorder '0'"),
+            ("src:data,bootorder:-1", "bootorder '-1'"),
+            ("src:data,bootorder:1", "bootorder 1 is taken"),
+            ("src:data,name:first", "there is a volume 'first' already"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(problem) && error.contains(&format!("--volume-pvc '{text}'")), "{text}: {error}");
+        }
     }
 
     #[test]

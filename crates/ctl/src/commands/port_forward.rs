@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::target::Target;
+use crate::address::resolve;
 use crate::cli::PortForward;
 use crate::connect::Session;
 use crate::output::complain;
@@ -75,14 +76,15 @@ pub(super) async fn run(session: &Session, options: &PortForward) -> anyhow::Res
         let subresource = format!("portforward/{}/{}", forward.remote, forward.name());
         path(&namespace, target.kind.resource(), &target.name, &subresource)
     };
-    if options.stdio == "true" {
+    if options.stdio {
         let [forward] = forwards[..] else { bail!("--stdio takes exactly one port, not {}", forwards.len()) };
         let socket = socket::open(&session.client, &path_of(forward)).await?;
         return socket::copy(socket, tokio::io::stdin(), tokio::io::stdout(), None, LINGER).await.map(drop);
     }
+    let ip = resolve(&options.address).await?;
     let mut tasks = JoinSet::new();
     for forward in forwards {
-        let address = SocketAddr::new(options.address, forward.local);
+        let address = SocketAddr::new(ip, forward.local);
         let client = session.client.clone();
         let path = path_of(forward);
         match forward.protocol {

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use tokio::process::Command;
 
 use super::target::Target;
-use crate::cli::{Global, Scp, Ssh, SshOptions};
+use crate::cli::{Global, Scp, Ssh, SshOptions, TOKEN_VARIABLE};
 use crate::connect::Session;
 
 /// `[user@]vmi/name[/namespace]`.
@@ -46,25 +46,11 @@ fn quote(word: &str) -> String {
 fn proxy_command(remote: &Remote, namespace: &str, options: &SshOptions, global: &Global) -> anyhow::Result<String> {
     let program = std::env::current_exe().context("find this program")?;
     let mut words = vec![quote(&program.to_string_lossy()), "port-forward".into(), "--stdio=true".into()];
-    let path = global.kubeconfig.as_ref().map(|p| p.to_string_lossy().into_owned());
-    let flags = [
-        ("--kubeconfig", &path),
-        ("--context", &global.context),
-        ("--server", &global.server),
-        ("--token", &global.token),
-        ("--as", &global.impersonate),
-    ];
-    for (flag, value) in flags {
-        if let Some(value) = value {
-            words.push(format!("{flag}={}", quote(value)));
-        }
-    }
-    if global.insecure_skip_tls_verify {
-        words.push("--insecure-skip-tls-verify".into());
-    }
+    words.extend(global.words().iter().map(|word| quote(word)));
     words.push(quote(&format!("{}/{}/{namespace}", remote.target.kind.short(), remote.target.name)));
     words.push(options.port.to_string());
-    Ok(words.join(" "))
+    // To ssh a percent sign begins a word of its own.
+    Ok(words.join(" ").replace('%', "%%"))
 }
 
 fn common(
@@ -76,6 +62,8 @@ fn common(
 ) -> anyhow::Result<()> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let known_hosts = options.known_hosts.clone().unwrap_or_else(|| home.join(".ssh/kubevirt_known_hosts"));
+    // A command line can be read by everybody on the machine, an environment cannot.
+    command.envs(global.token.iter().map(|token| (TOKEN_VARIABLE, token)));
     command.arg("-o").arg(format!("ProxyCommand={}", proxy_command(remote, namespace, options, global)?));
     command.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display()));
     if let Some(identity) = &options.identity_file {

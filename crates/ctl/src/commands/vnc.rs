@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 
+use crate::address::resolve;
 use crate::cli::{Viewer, Vnc};
 use crate::connect::Session;
 use crate::output::say;
@@ -19,8 +20,9 @@ pub(super) async fn run(session: &Session, options: &Vnc) -> anyhow::Result<()> 
     let path = path(&session.namespace, "virtualmachineinstances", &options.name, query);
     // Before anything listens: whether there is a VNC server to reach.
     let socket =
-        socket::open(&session.client, &path).await.map_err(|e| anyhow!("Can't access VMI {}: {e}", options.name))?;
-    let listener = TcpListener::bind((options.address, options.port))
+        socket::open(&session.client, &path).await.map_err(|e| anyhow!("Can't access VMI {}: {e:#}", options.name))?;
+    let ip = resolve(&options.address).await?;
+    let listener = TcpListener::bind((ip, options.port))
         .await
         .with_context(|| format!("listen on {}:{}", options.address, options.port))?;
     let address = listener.local_addr()?;
