@@ -12,11 +12,6 @@ pub fn user_from_certificate(der: &[u8]) -> Option<UserInfo> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
     let username = subject.iter_common_name().find_map(|cn| cn.as_str().ok()).filter(|cn| !cn.is_empty())?.to_owned();
-    let mut groups: Vec<String> =
-        subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
-    let authenticated = "system:authenticated";
-    if !groups.iter().any(|g| g == authenticated) {
-        groups.push(authenticated.to_owned());
-    }
-    Some(UserInfo { username, groups })
+    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    Some(UserInfo::authenticated(username, groups))
 }

@@ -45,7 +45,7 @@ use crate::server::Core;
 use crate::status::Status;
 
 /// Answers any request.
-pub(crate) async fn serve(core: Arc<Core>, request: Request) -> Response {
+pub(crate) async fn serve(core: Arc<Core>, mut request: Request) -> Response {
     let path = request.uri().path().to_owned();
     match (path.as_str(), core.store.full()) {
         ("/readyz", Some(full)) => {
@@ -58,6 +58,12 @@ pub(crate) async fn serve(core: Arc<Core>, request: Request) -> Response {
     let Some(user) = request.extensions().get::<UserInfo>().cloned() else {
         return respond::failure(&Status::unauthorized(), &[]);
     };
+    let user = match user.impersonated(request.headers_mut()) {
+        Ok(user) => user,
+        Err(status) => return respond::failure(&status, &[]),
+    };
+    // For the routers behind this one.
+    request.extensions_mut().insert(user.clone());
     if path == "/version" || path == "/version/" {
         return respond::json(StatusCode::OK, &version(&core), &[]);
     }

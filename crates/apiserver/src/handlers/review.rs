@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{Context, view};
+use crate::identity::UserInfo;
 use crate::kinds;
 use crate::managed;
 use crate::meta::{object_mut, timestamp};
@@ -30,7 +31,7 @@ pub(super) fn create(context: &mut Context, body: &Bytes) -> Result<Response, St
         "SelfSubjectReview" => {
             let metadata = object_mut(map.entry("metadata").or_insert(Value::Null));
             metadata.insert("creationTimestamp".into(), json!(timestamp(jiff::Timestamp::now())));
-            json!({"userInfo": {"username": context.user.username, "groups": context.user.groups}})
+            json!({"userInfo": user_info(&context.user)})
         }
         "SelfSubjectRulesReview" => {
             let all = ["*"];
@@ -46,6 +47,18 @@ pub(super) fn create(context: &mut Context, body: &Bytes) -> Result<Response, St
     map.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     map.insert("status".into(), status);
     view::object(context, StatusCode::CREATED, &review)
+}
+
+/// What is empty is left out.
+fn user_info(user: &UserInfo) -> Value {
+    let mut info = Map::from_iter([("username".to_owned(), json!(user.username))]);
+    let further = [
+        ("groups", json!(user.groups), user.groups.is_empty()),
+        ("uid", json!(user.uid), user.uid.is_empty()),
+        ("extra", json!(user.extra), user.extra.is_empty()),
+    ];
+    info.extend(further.into_iter().filter(|(.., empty)| !empty).map(|(name, value, _)| (name.to_owned(), value)));
+    Value::Object(info)
 }
 
 /// `serviceaccounts/token`: no token would be known to this server.
