@@ -141,6 +141,8 @@ fn printable(
                 && migration.end_timestamp.is_none()
                 && migration.completed != Some(true)
         });
+        let mut claims = vmi.volume_status.iter().filter_map(|volume| volume.persistent_volume_claim_info.as_ref());
+        let unbound = claims.any(|claim| claim.capacity.is_empty());
         let unschedulable = conditions::false_reason(&vmi.conditions, types::POD_SCHEDULED) == Some("Unschedulable");
         return match instance.phase {
             _ if instance.deleting => "Stopping",
@@ -150,6 +152,7 @@ fn printable(
             _ if unsynchronized == Some("FailedPvcNotFound") => "ErrorPvcNotFound",
             _ if unschedulable => "ErrorUnschedulable",
             _ if conditions::is_true(&vmi.conditions, types::PROVISIONING) => "Provisioning",
+            _ if unbound => "WaitingForVolumeBinding",
             _ if unsynchronized == Some("ErrImagePull") => "ErrImagePull",
             _ if unsynchronized == Some("ImagePullBackOff") => "ImagePullBackOff",
             VmiPhase::Unset | VmiPhase::Pending | VmiPhase::Scheduling | VmiPhase::Scheduled => "Starting",

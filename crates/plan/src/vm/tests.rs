@@ -206,6 +206,11 @@ fn printable_status_is_the_first_that_holds() {
         vmi.status = serde_json::from_value(status).expect("a status");
         vmi
     };
+    let claiming = |mut vmi: VirtualMachineInstance, capacity: Value| {
+        let volumes = json!([{"name": "data", "target": "", "persistentVolumeClaimInfo": {"claimName": "c", "capacity": capacity}}]);
+        vmi.status.as_mut().expect("a status").volume_status = serde_json::from_value(volumes).expect("volumes");
+        vmi
+    };
     let paused = json!({"type": "Paused", "status": "True"});
     let sync = |reason: &str| json!({"type": "Synchronized", "status": "False", "reason": reason});
     let unschedulable = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
@@ -223,6 +228,10 @@ fn printable_status_is_the_first_that_holds() {
         (with("Pending", json!([])), "Starting"),
         (with("Scheduling", json!([])), "Starting"),
         (with("Whatever", json!([])), "Unknown"),
+        (claiming(with("Scheduling", json!([])), json!({})), "WaitingForVolumeBinding"),
+        (claiming(with("Scheduling", json!([sync("ErrImagePull")])), json!({})), "WaitingForVolumeBinding"),
+        (claiming(with("Scheduling", json!([unschedulable])), json!({})), "ErrorUnschedulable"),
+        (claiming(with("Scheduling", json!([])), json!({"storage": "1Gi"})), "Starting"),
         (with("Succeeded", json!([paused])), "Stopped"),
         (deleting(with("Failed", json!([]))), "Stopped"),
     ];

@@ -93,7 +93,7 @@ impl Observed {
     }
 }
 
-/// Tells the node, which sees no claims, what they are.
+/// Tells what the claims are: users while it waits for them, and then the node, which sees no claims.
 pub(super) fn fill(observed: &Observed, status: &mut VirtualMachineInstanceStatus) {
     for volume in &observed.vmi.spec.volumes {
         let Some(claim) = claim_of(volume).and_then(|name| observed.claim(name)) else { continue };
@@ -207,7 +207,10 @@ mod tests {
         let status = json!({"phase": "Scheduling"});
         let claims = |size| [claim("disk", "Filesystem", size), claim("base", "Block", Some("2Gi"))];
         let waiting = plan(&observed(status.clone(), &claims(None), vec![ready_pod()]));
-        assert!(waiting.status.is_none_or(|write| write.patch["status"]["phase"].is_null()));
+        let told = waiting.status.expect("a write").patch["status"].clone();
+        assert!(told["phase"].is_null());
+        let info = |volume: usize| &told["volumeStatus"][volume]["persistentVolumeClaimInfo"];
+        assert_eq!((info(0).get("capacity"), &info(1)["capacity"]), (None, &json!({"storage": "2Gi"})));
         let handed = plan(&observed(status, &claims(Some("1Gi")), vec![ready_pod()])).status.expect("a write").patch;
         assert_eq!(handed["status"]["phase"], "Scheduled");
         let volumes = &handed["status"]["volumeStatus"];

@@ -98,9 +98,9 @@ fn place(
         return;
     }
     ensure_finalizer(&mut next.vmi);
+    claims::fill(observed, &mut next.status);
     match &pod.node {
         Some(node) if pod.is_live() && pod.containers_ready && observed.claims_are_bound() => {
-            claims::fill(observed, &mut next.status);
             next.enter(VmiPhase::Scheduled, now);
             next.status.node_name = Some(node.clone());
             next.status.migration_transport = Some("Unix".to_owned());
