@@ -5,11 +5,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Clock {
+    /// The timers the guest has. One that is not named is the hypervisor's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timer: Option<Timer>,
-    /// The clock runs on the local time of this zone (`Europe/Berlin`).
+    /// Time zone whose local time the clock shows, such as `Europe/Berlin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// The clock runs on UTC, as it does when neither this nor `timezone` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utc: Option<ClockOffsetUTC>,
 }
@@ -18,7 +20,7 @@ pub struct Clock {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClockOffsetUTC {
-    /// Seconds the clock starts ahead of UTC.
+    /// Seconds the clock starts ahead of UTC; 0 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_seconds: Option<i32>,
 }
@@ -27,8 +29,10 @@ pub struct ClockOffsetUTC {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HPETTimer {
+    /// Whether the guest has this timer; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
+    /// What becomes of ticks the guest missed: `delay`, `catchup`, `merge` or `discard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick_policy: Option<String>,
 }
@@ -37,6 +41,7 @@ pub struct HPETTimer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HypervTimer {
+    /// Whether the guest has this timer; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
 }
@@ -45,6 +50,7 @@ pub struct HypervTimer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KVMTimer {
+    /// Whether the guest has this clock; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
 }
@@ -53,8 +59,10 @@ pub struct KVMTimer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PITTimer {
+    /// Whether the guest has this timer; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
+    /// What becomes of ticks the guest missed: `delay`, `catchup` or `discard`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick_policy: Option<String>,
 }
@@ -63,11 +71,13 @@ pub struct PITTimer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RTCTimer {
+    /// Whether the guest has this timer; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub present: Option<bool>,
+    /// What becomes of ticks the guest missed: `delay` or `catchup`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick_policy: Option<String>,
-    /// `guest` or `wall`.
+    /// What the clock follows: `guest` (its own time) or `wall` (the node's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track: Option<String>,
 }
@@ -76,6 +86,7 @@ pub struct RTCTimer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timer {
+    /// The high precision event timer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hpet: Option<HPETTimer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

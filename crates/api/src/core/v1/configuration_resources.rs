@@ -39,16 +39,20 @@ pub struct TokenBucketRateLimiter {
     pub qps: f32,
 }
 
-/// `NetworkConfiguration` of upstream's API (`kubevirt.io/api`).
+/// Settings of network interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkConfiguration {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub binding: BTreeMap<String, InterfaceBindingPlugin>,
+    /// Binding of the interface that a machine without any gets: `bridge` (the default) or `masquerade`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_network_interface: Option<String>,
+    /// Whether the bridge binding may be used on the pod network; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permit_bridge_interface_on_pod_network: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permit_slirp_interface: Option<bool>,
 }

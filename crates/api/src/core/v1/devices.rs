@@ -13,61 +13,79 @@ pub struct ClientPassthroughDevices {}
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Devices {
-    /// A graphics card with VNC; on unless false.
+    /// Whether the guest has a graphics card, which VNC shows; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_graphics_device: Option<bool>,
-    /// A tablet when no input is named; off unless true.
+    /// Whether a guest for which no input device is named gets a tablet; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_input_device: Option<bool>,
-    /// A memory balloon; on unless false.
+    /// Whether the guest has a memory balloon; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_mem_balloon: Option<bool>,
-    /// An interface on the pod network when none is named; on unless false.
+    /// Whether a guest for which no interface is named gets one on the pod network; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_pod_interface: Option<bool>,
-    /// A serial console; on unless false.
+    /// Whether the guest has a serial console; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_serial_console: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(rename = "autoattachVSOCK", default, skip_serializing_if = "Option::is_none")]
     pub autoattach_vsock: Option<bool>,
-    /// As many queues for each virtio disk as the guest has CPUs.
+    /// Whether virtio disks have as many queues as the guest has CPUs; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_multi_queue: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_passthrough: Option<ClientPassthroughDevices>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_hotplug: Option<bool>,
+    /// The disks and CD-ROM drives; each attaches the volume of its name. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<Disk>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downward_metrics: Option<DownwardMetrics>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filesystems: Vec<Filesystem>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GPU>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_devices: Vec<HostDevice>,
+    /// Tablets, which give the pointer's position to graphical guests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// The network interfaces; each attaches the network of its name. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
-    /// Log what the guest prints on the serial console; the cluster's setting when absent.
+    /// Whether what the guest prints on the serial console is logged; the cluster's setting when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_serial_console: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_interface_multiqueue: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub panic_devices: Vec<PanicDevice>,
+    /// A source of randomness, fed by the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rng: Option<Rng>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sound: Option<SoundDevice>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TPMDevice>,
+    /// Use virtio devices that old guests (before virtio 1.0) know too; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_virtio_transitional: Option<bool>,
+    /// The model of the graphics card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub video: Option<VideoDevice>,
+    /// A watchdog, which acts when the guest stops feeding it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Watchdog>,
 }
@@ -156,10 +174,11 @@ pub struct HostDevice {
     pub tag: Option<String>,
 }
 
-/// `I6300ESBWatchdog` of upstream's API (`kubevirt.io/api`).
+/// The watchdog of an Intel 6300ESB, a PCI device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct I6300ESBWatchdog {
+    /// What is done when the guest stops feeding it: `reset` (the default), `poweroff` or `shutdown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
 }
@@ -168,11 +187,12 @@ pub struct I6300ESBWatchdog {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Input {
-    /// `usb` (the default) or `virtio`.
+    /// The bus: `usb` (the default) or `virtio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
+    /// Name of the device, unique among the inputs.
     pub name: String,
-    /// `tablet`.
+    /// The kind of device: `tablet`, the only one.
     #[serde(rename = "type")]
     pub type_: String,
 }
@@ -253,7 +273,7 @@ pub struct VGPUOptions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VideoDevice {
-    /// `vga`, `cirrus`, `virtio`, `ramfb` or `bochs`.
+    /// The model: `vga`, `cirrus`, `virtio`, `ramfb` or `bochs` on amd64, `virtio` or `ramfb` on arm64.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 }
@@ -262,9 +282,12 @@ pub struct VideoDevice {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Watchdog {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diag288: Option<Diag288Watchdog>,
+    /// The watchdog of an Intel 6300ESB, a PCI device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub i6300esb: Option<I6300ESBWatchdog>,
+    /// Name of the watchdog.
     pub name: String,
 }

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockSize {
+    /// The sizes to show, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomBlockSize>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub match_volume: Option<FeatureState>,
 }
@@ -16,12 +18,13 @@ pub struct BlockSize {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CDRomTarget {
-    /// `sata`, `scsi` or `usb`.
+    /// The bus: `sata`, the default on amd64. `scsi` and `usb` are not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
+    /// Whether the guest cannot write; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readonly: Option<bool>,
-    /// `closed` (the default) or `open`.
+    /// The tray when the guest starts: `closed` (the default) or `open`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tray: Option<String>,
 }
@@ -30,10 +33,13 @@ pub struct CDRomTarget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomBlockSize {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discard_granularity: Option<i32>,
+    /// Size of the blocks the guest addresses, at most `physical`; 512 on the sata bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logical: Option<i32>,
+    /// Size of the blocks the disk is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub physical: Option<i32>,
 }
@@ -42,36 +48,45 @@ pub struct CustomBlockSize {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Disk {
+    /// The block sizes the disk shows to the guest; the hypervisor's choice when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<BlockSize>,
     /// Place in the boot order, from 1; unique over disks and interfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_order: Option<i32>,
-    /// `none`, `writethrough` or `writeback`; chosen by what the storage can when absent.
+    /// How the node caches: `none`, `writethrough` or `writeback`; chosen by what the storage can when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<String>,
+    /// Attach it as a CD-ROM drive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<CDRomTarget>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_block_tracking: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(rename = "dedicatedIOThread", default, skip_serializing_if = "Option::is_none")]
     pub dedicated_io_thread: Option<bool>,
+    /// Attach it as a disk, as is done when no kind is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskTarget>,
-    /// On I/O errors: `stop` (the default), `ignore`, `report` or `enospace`.
+    /// What is done on I/O errors: `stop` (the default), `ignore`, `report` or `enospace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_policy: Option<String>,
-    /// `native` or `threads`.
+    /// How the hypervisor does I/O: `native` (with `cache` `none` only) or `threads`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lun: Option<LunTarget>,
+    /// Name of the volume to attach.
     pub name: String,
-    /// Serial number the guest sees.
+    /// Serial number the guest sees: at most 256 letters, digits and characters of `_.+-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shareable: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
 }
@@ -80,12 +95,13 @@ pub struct Disk {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskTarget {
-    /// `virtio`, `sata`, `scsi` or `usb`.
+    /// The bus: `virtio`, the default on arm64 and s390x, or `sata`, the default on amd64. `scsi` and `usb` are not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
-    /// `0000:81:01.0`; virtio only.
+    /// PCI address in the guest, such as `0000:81:01.0`; with the virtio bus only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<String>,
+    /// Whether the guest cannot write; false when absent. Not with the sata bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readonly: Option<bool>,
 }

@@ -10,25 +10,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CPU {
+    /// Cores of each socket; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<i64>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedicated_cpu_placement: Option<bool>,
+    /// Features of the CPU to add or take away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<CPUFeature>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolate_emulator_thread: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_sockets: Option<i64>,
-    /// `host-model`, `host-passthrough`, or a model of libvirt's.
+    /// The model: `host-model`, `host-passthrough` or a name of libvirt's; the cluster's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa: Option<NUMA>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub realtime: Option<Realtime>,
+    /// Sockets. Without any topology there are as many as CPUs are allowed or requested, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<i64>,
+    /// Threads of each core; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<i64>,
 }
@@ -37,8 +46,9 @@ pub struct CPU {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CPUFeature {
+    /// Name of the feature, such as `vmx`.
     pub name: String,
-    /// `force`, `require` (the default), `optional`, `disable` or `forbid`.
+    /// Whether the guest has it: `force`, `require` (the default), `optional`, `disable` or `forbid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
 }
@@ -47,14 +57,19 @@ pub struct CPUFeature {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Chassis {
+    /// Asset tag; at most 256 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asset: Option<String>,
+    /// Manufacturer; at most 256 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
+    /// Serial number; at most 256 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Stock keeping unit; at most 256 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sku: Option<String>,
+    /// Version; at most 256 printable characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 }
@@ -77,21 +92,26 @@ pub struct DomainSpec {
     pub clock: Option<Clock>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CPU>,
+    /// The devices of the guest.
     pub devices: Devices,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_threads: Option<DiskIOThreads>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_threads_policy: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_security: Option<LaunchSecurity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_policy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +131,7 @@ pub struct Hugepages {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
-    /// `q35` or a versioned name such as `pc-q35-9.0`.
+    /// Name of the machine type: `q35` or a versioned name such as `pc-q35-9.0`; the cluster's default when absent.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
 }
@@ -120,14 +140,16 @@ pub struct Machine {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
-    /// Bytes of memory the guest sees; what is requested when absent.
+    /// Memory the guest sees, in bytes; what is requested for it when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<crate::quantity::Quantity>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hugepages: Option<Hugepages>,
-    /// Bytes the guest may be grown to.
+    /// Bytes the guest may be grown to. Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_guest: Option<crate::quantity::Quantity>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_overhead: Option<ReservedOverhead>,
 }
@@ -167,11 +189,13 @@ pub struct ReservedOverhead {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourceRequirements {
+    /// The most the launcher pod may use: `cpu` in CPUs, `memory` in bytes.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub limits: std::collections::BTreeMap<String, crate::quantity::Quantity>,
-    /// Do not add the overhead to the request.
+    /// Whether the overhead of running a guest is left out of the memory request; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overcommit_guest_overhead: Option<bool>,
+    /// What is reserved on the node: `cpu` in CPUs, `memory` in bytes.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub requests: std::collections::BTreeMap<String, crate::quantity::Quantity>,
 }

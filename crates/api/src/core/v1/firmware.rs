@@ -15,7 +15,7 @@ pub struct ACPI {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BIOS {
-    /// Print the BIOS on the serial console.
+    /// Whether the BIOS prints on the serial console; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_serial: Option<bool>,
 }
@@ -24,8 +24,10 @@ pub struct BIOS {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootloader {
+    /// Boot by BIOS, the default on amd64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bios: Option<BIOS>,
+    /// Boot by UEFI, the default on arm64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub efi: Option<EFI>,
 }
@@ -34,10 +36,10 @@ pub struct Bootloader {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EFI {
-    /// Keep the firmware's variables over runs.
+    /// Keep the firmware's variables over runs. Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
-    /// Enforce Secure Boot; on unless false, and then the SMM feature must be on.
+    /// Whether Secure Boot is enforced, which needs the feature `smm`; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure_boot: Option<bool>,
 }
@@ -46,10 +48,13 @@ pub struct EFI {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Firmware {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acpi: Option<ACPI>,
+    /// How the guest boots: by BIOS or by UEFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootloader: Option<Bootloader>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_boot: Option<KernelBoot>,
     /// Serial number the guest sees in its SMBIOS.

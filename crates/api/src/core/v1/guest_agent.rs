@@ -78,24 +78,32 @@ pub struct VirtualMachineInstanceGuestAgentInfo {
     pub user_list: Vec<VirtualMachineInstanceGuestOSUser>,
 }
 
-/// `VirtualMachineInstanceGuestOSInfo` of upstream's API (`kubevirt.io/api`).
+/// The guest's operating system, as its agent tells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstanceGuestOSInfo {
+    /// Short name of the system, such as `debian`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// Release of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_release: Option<String>,
+    /// Version of the kernel, with the date it was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_version: Option<String>,
+    /// Hardware architecture, such as `x86_64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// Name of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Name and version of the system, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretty_name: Option<String>,
+    /// Version of the system, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Version of the system, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
 }

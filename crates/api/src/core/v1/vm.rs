@@ -101,12 +101,13 @@ pub struct VirtualMachineMemoryDumpRequest {
     pub start_timestamp: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
 }
 
-/// A machine that outlives its runs: when it should run, and the instance to make each time.
+/// When a machine should run, and the instance to make each time.
 #[derive(kube::CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "kubevirt.io",
     version = "v1",
     kind = "VirtualMachine",
+    doc = "A machine that outlives its runs: when it should run, and the instance to make each time.",
     namespaced,
     status = "VirtualMachineStatus",
     shortname = "vm",
@@ -117,19 +118,24 @@ pub struct VirtualMachineMemoryDumpRequest {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineSpec {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_volume_templates: Vec<DataVolumeTemplateSpec>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instancetype: Option<InstancetypeMatcher>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceMatcher>,
-    /// `Halted`, `Manual`, `Always`, `RerunOnFailure` or `Once`; exactly one of this and `running` is set.
+    /// When there is an instance: `Always`, `Halted`, `Manual`, `RerunOnFailure` or `Once`. Exactly one of this and `running` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_strategy: Option<String>,
     /// The old way to say `runStrategy`: true is `Always`, false is `Halted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<bool>,
+    /// Labels, annotations and spec of the instances that are made of this machine.
     pub template: VirtualMachineInstanceTemplateSpec,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_volumes_strategy: Option<String>,
 }
@@ -138,10 +144,13 @@ pub struct VirtualMachineSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineStartFailure {
+    /// Starts that failed in a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_fail_count: Option<i32>,
+    /// UID of the instance that failed last.
     #[serde(rename = "lastFailedVMIUID", default, skip_serializing_if = "Option::is_none")]
     pub last_failed_vmiuid: Option<String>,
+    /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_timestamp: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
 }
@@ -150,8 +159,9 @@ pub struct VirtualMachineStartFailure {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineStateChangeRequest {
-    /// `Start` or `Stop`.
+    /// What is asked for: `Start` or `Stop`.
     pub action: String,
+    /// Details: `paused` is `true` when the guest is to start paused.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub data: std::collections::BTreeMap<String, String>,
     /// UID of the instance to stop.
@@ -163,8 +173,10 @@ pub struct VirtualMachineStateChangeRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineStatus {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_block_tracking: Option<ChangedBlockTrackingStatus>,
+    /// Facts about the machine: its own, and those of its instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Whether there is an instance.
@@ -173,35 +185,46 @@ pub struct VirtualMachineStatus {
     /// Generation of the spec last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_generation: Option<i64>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instancetype_ref: Option<InstancetypeStatusRef>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_dump_request: Option<VirtualMachineMemoryDumpRequest>,
     /// Generation of the spec the running instance was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference_ref: Option<InstancetypeStatusRef>,
-    /// The one word users see: `Stopped`, `Starting`, `Running`, …
+    /// The state in one word: `Stopped`, `Starting`, `Running`, `Paused`, `Stopping`, `Terminating`, `CrashLoopBackOff`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub printable_status: Option<String>,
     /// Whether the instance runs and is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_in_progress: Option<String>,
+    /// The run strategy that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_strategy: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_in_progress: Option<String>,
+    /// How often starting failed in a row, and when it is tried again; absent after a start that worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failure: Option<VirtualMachineStartFailure>,
+    /// Starts and stops asked for by `virtctl` or a client and not yet carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state_change_requests: Vec<VirtualMachineStateChangeRequest>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_requests: Vec<VirtualMachineVolumeRequest>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_snapshot_statuses: Vec<VolumeSnapshotStatus>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_update_state: Option<VolumeUpdateState>,
 }

@@ -88,32 +88,43 @@ pub struct KernelInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryStatus {
+    /// Memory the guest started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_at_boot: Option<crate::quantity::Quantity>,
+    /// Memory the guest has now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_current: Option<crate::quantity::Quantity>,
+    /// Memory the guest should have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_requested: Option<crate::quantity::Quantity>,
+    /// Memory that running the guest takes besides the guest's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_overhead: Option<crate::quantity::Quantity>,
 }
 
-/// `PersistentVolumeClaimInfo` of upstream's API (`kubevirt.io/api`).
+/// What was known of a claim when the guest was prepared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PersistentVolumeClaimInfo {
+    /// Access modes the claim asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_modes: Vec<String>,
+    /// What the claim has: `storage` in bytes.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub capacity: std::collections::BTreeMap<String, crate::quantity::Quantity>,
+    /// Name of the claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_name: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem_overhead: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preallocated: Option<bool>,
+    /// What the claim asks for: `storage` in bytes.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub requests: std::collections::BTreeMap<String, crate::quantity::Quantity>,
+    /// `Filesystem` or `Block`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_mode: Option<String>,
 }
@@ -172,25 +183,31 @@ pub struct VirtualMachineInstanceBackupVolumeInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstanceNetworkInterface {
-    /// Where the facts are from: `domain`, `guest-agent`, `multus-status`, joined by commas.
+    /// Where the facts are from: `domain`, `guest-agent`, joined by commas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_source: Option<String>,
-    /// Name of the interface inside the guest.
+    /// Name of the interface inside the guest, as its agent tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_name: Option<String>,
+    /// The first of `ipAddresses`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<String>,
+    /// Addresses of the interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_addresses: Vec<String>,
-    /// `up` or `down`.
+    /// State of the link: `up` or `down`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_state: Option<String>,
+    /// MAC address the guest sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// Name of the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Name of the interface inside the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_interface_name: Option<String>,
+    /// Pairs of queues the interface has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_count: Option<i32>,
 }
@@ -199,8 +216,10 @@ pub struct VirtualMachineInstanceNetworkInterface {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstancePhaseTransitionTimestamp {
+    /// The phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// When it was entered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase_transition_timestamp: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
 }
@@ -209,86 +228,117 @@ pub struct VirtualMachineInstancePhaseTransitionTimestamp {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstanceStatus {
+    /// Not supported yet by Ferrovirt.
     #[serde(rename = "VSOCKCID", default, skip_serializing_if = "Option::is_none")]
     pub vsock_cid: Option<i64>,
-    /// Launcher pods of this instance: pod UID → node name.
+    /// Launcher pods of this instance: the name of the node by the UID of the pod.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub active_pods: std::collections::BTreeMap<String, String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_block_tracking: Option<ChangedBlockTrackingStatus>,
+    /// Facts about the instance: `Ready`, `Synchronized`, `Paused`, `AgentConnected`, `LiveMigratable`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// Not supported yet by Ferrovirt.
     #[serde(rename = "currentCPUTopology", default, skip_serializing_if = "Option::is_none")]
     pub current_cpu_topology: Option<CPUTopology>,
+    /// The node that the guest has to leave, since its pod is to be evicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evacuation_node_name: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs_freeze_status: Option<String>,
+    /// The guest's operating system, as its agent tells.
     #[serde(rename = "guestOSInfo", default, skip_serializing_if = "Option::is_none")]
     pub guest_os_info: Option<VirtualMachineInstanceGuestOSInfo>,
+    /// The network interfaces and their addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<VirtualMachineInstanceNetworkInterface>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_boot_status: Option<KernelBootStatus>,
+    /// Image of the launcher pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launcher_container_image_version: Option<String>,
+    /// The machine type in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+    /// Guest memory over the life of the instance, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStatus>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub migrated_volumes: Vec<StorageMigratedVolumeInfo>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_method: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_state: Option<VirtualMachineInstanceMigrationState>,
+    /// How a migration would reach the launcher: `Unix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migration_transport: Option<String>,
     /// The node the guest runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// One of [`crate::meta::phases::VmiPhase`].
+    /// How far the instance is: `Pending`, `Scheduling`, `Scheduled`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// When each phase was entered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phase_transition_timestamps: Vec<VirtualMachineInstancePhaseTransitionTimestamp>,
+    /// Quality of service class of the launcher pod: `Guaranteed`, `Burstable` or `BestEffort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos_class: Option<String>,
+    /// Why the instance failed, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// User id the guest's files belong to.
+    /// User id the guest's files belong to. Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_user: Option<i64>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selinux_context: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology_hints: Option<TopologyHints>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_machine_revision_name: Option<String>,
+    /// Where each volume is attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_status: Vec<VolumeStatus>,
 }
 
-/// Where a volume is attached, and how far its preparation is.
+/// Where a volume is attached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeStatus {
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_disk_volume: Option<ContainerDiskInfo>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hotplug_volume: Option<HotplugVolumeStatus>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_dump_volume: Option<DomainMemoryDumpInfo>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Name of the volume.
     pub name: String,
+    /// The claim behind the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim_info: Option<PersistentVolumeClaimInfo>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Bytes.
+    /// Bytes. Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
     /// Device name in the domain: `vda`, `sdb`.

@@ -17,16 +17,22 @@ pub struct AddVolumeOptions {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudInitConfigDriveSource {
+    /// Network configuration as plain text, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data: Option<String>,
+    /// Network configuration in base64, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data_base64: Option<String>,
+    /// Secret whose key `networkdata` has the network configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data_secret_ref: Option<k8s_openapi::api::core::v1::LocalObjectReference>,
+    /// Secret whose key `userdata` has the user data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<k8s_openapi::api::core::v1::LocalObjectReference>,
+    /// User data as plain text, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<String>,
+    /// User data in base64, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data_base64: Option<String>,
 }
@@ -35,28 +41,37 @@ pub struct CloudInitConfigDriveSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudInitNoCloudSource {
+    /// Network configuration as plain text, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data: Option<String>,
+    /// Network configuration in base64, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data_base64: Option<String>,
+    /// Secret whose key `networkdata` has the network configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_data_secret_ref: Option<k8s_openapi::api::core::v1::LocalObjectReference>,
+    /// Secret whose key `userdata` has the user data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<k8s_openapi::api::core::v1::LocalObjectReference>,
+    /// User data as plain text, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<String>,
+    /// User data in base64, at most 2048 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data_base64: Option<String>,
 }
 
-/// `ConfigMapVolumeSource` of upstream's API (`kubevirt.io/api`).
+/// A disk with one file for each key of a ConfigMap, as they were when the guest started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapVolumeSource {
+    /// Name of the ConfigMap, in the namespace of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether the machine starts without it too; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+    /// Label of the disk's file system; `cfgdata` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_label: Option<String>,
 }
@@ -65,8 +80,9 @@ pub struct ConfigMapVolumeSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerDiskSource {
+    /// Name of the container image.
     pub image: String,
-    /// `Always`, `IfNotPresent` or `Never`.
+    /// When the image is pulled: `Always`, `IfNotPresent` or `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<String>,
     /// Name of a Secret with the registry's credentials.
@@ -95,12 +111,14 @@ pub struct DataVolumeSource {
     pub name: String,
 }
 
-/// `DownwardAPIVolumeSource` of upstream's API (`kubevirt.io/api`).
+/// A disk with files that tell of the launcher pod, as it was when the guest started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DownwardAPIVolumeSource {
+    /// The files, and what each tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<k8s_openapi::api::core::v1::DownwardAPIVolumeFile>,
+    /// Label of the disk's file system; `cfgdata` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_label: Option<String>,
 }
@@ -114,7 +132,7 @@ pub struct DownwardMetricsVolumeSource {}
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyDiskSource {
-    /// Size in bytes.
+    /// Size of the disk in bytes, above 0.
     pub capacity: crate::quantity::Quantity,
 }
 
@@ -122,19 +140,24 @@ pub struct EmptyDiskSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EphemeralVolumeSource {
+    /// The claim, in the namespace of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<k8s_openapi::api::core::v1::PersistentVolumeClaimVolumeSource>,
 }
 
-/// A disk image on the node.
+/// A raw disk image on the node. It needs the feature gate `HostDisk`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostDisk {
+    /// Size in bytes of an image that is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<crate::quantity::Quantity>,
+    /// Path of the image on the node.
     pub path: String,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<bool>,
+    /// `Disk`: the image exists. `DiskOrCreate`: it is made when it is missing.
     #[serde(rename = "type")]
     pub type_: String,
 }
@@ -164,9 +187,12 @@ pub struct MemoryDumpVolumeSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PersistentVolumeClaimVolumeSource {
+    /// Name of the claim, in the namespace of the machine.
     pub claim_name: String,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hotpluggable: Option<bool>,
+    /// Whether the guest cannot write; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
 }
@@ -180,22 +206,26 @@ pub struct RemoveVolumeOptions {
     pub name: String,
 }
 
-/// `SecretVolumeSource` of upstream's API (`kubevirt.io/api`).
+/// A disk with one file for each key of a Secret, as they were when the guest started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretVolumeSource {
+    /// Whether the machine starts without it too; false when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+    /// Name of the Secret, in the namespace of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
+    /// Label of the disk's file system; `cfgdata` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_label: Option<String>,
 }
 
-/// `ServiceAccountVolumeSource` of upstream's API (`kubevirt.io/api`).
+/// A disk with the token of a service account, which the launcher pod then runs as.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountVolumeSource {
+    /// Name of the service account, in the namespace of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
 }
@@ -222,12 +252,15 @@ pub struct Volume {
     pub config_map: Option<ConfigMapVolumeSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_disk: Option<ContainerDiskSource>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_path: Option<ContainerPathVolumeSource>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_volume: Option<DataVolumeSource>,
     #[serde(rename = "downwardAPI", default, skip_serializing_if = "Option::is_none")]
     pub downward_api: Option<DownwardAPIVolumeSource>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downward_metrics: Option<DownwardMetricsVolumeSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,8 +269,10 @@ pub struct Volume {
     pub ephemeral: Option<EphemeralVolumeSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_disk: Option<HostDisk>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_dump: Option<MemoryDumpVolumeSource>,
+    /// Name of the volume, by which a disk attaches it.
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
@@ -245,6 +280,7 @@ pub struct Volume {
     pub secret: Option<SecretVolumeSource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountVolumeSource>,
+    /// Not supported yet by Ferrovirt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sysprep: Option<SysprepSource>,
 }
