@@ -1,7 +1,8 @@
 //! The CustomResourceDefinitions of the kinds we serve, generated from the Rust types.
 //!
-//! Schemas are structural, without descriptions (a quarter of the size) and the same for every version of a kind, as
-//! upstream's. What the types cannot say (defaults, enumerations, map keys of lists, nullable fields) is in `crd/marks.rs`.
+//! Schemas are structural and the same for every version of a kind, as upstream's. Descriptions are the doc comments of our
+//! types (`crd/descriptions.rs`). What the types cannot say (defaults, enumerations, map keys of lists, nullable fields) is in
+//! `crd/marks.rs`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -10,10 +11,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::CustomResourceExt;
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 
+mod descriptions;
 mod marks;
 #[cfg(test)]
 mod tests;
@@ -51,7 +54,7 @@ pub fn virtual_machine() -> Result<CustomResourceDefinition, CrdError> {
         column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
     ];
     let marks = [("", marks::VIRTUAL_MACHINE), ("spec.template.spec", marks::INSTANCE_SPEC)];
-    build(VirtualMachine::crd(), "VirtualMachine", &marks, columns, Some(status()))
+    build::<VirtualMachine>("VirtualMachine", &marks, columns, Some(status()))
 }
 
 /// `virtualmachineinstances.kubevirt.io`. Its status is no subresource: admission keeps it from users.
@@ -66,13 +69,13 @@ pub fn virtual_machine_instance() -> Result<CustomResourceDefinition, CrdError> 
         wide(column("Paused", ".status.conditions[?(@.type=='Paused')].status")),
     ];
     let marks = [("", marks::VIRTUAL_MACHINE_INSTANCE), ("spec", marks::INSTANCE_SPEC)];
-    build(VirtualMachineInstance::crd(), "VirtualMachineInstance", &marks, columns, None)
+    build::<VirtualMachineInstance>("VirtualMachineInstance", &marks, columns, None)
 }
 
 /// `kubevirts.kubevirt.io`. Its label tells it from the CRDs that the operator installs and removes.
 pub fn kubevirt() -> Result<CustomResourceDefinition, CrdError> {
     let columns = vec![age(), column("Phase", ".status.phase")];
-    let mut crd = build(KubeVirt::crd(), "KubeVirt", &[("", marks::KUBEVIRT)], columns, Some(status()))?;
+    let mut crd = build::<KubeVirt>("KubeVirt", &[("", marks::KUBEVIRT)], columns, Some(status()))?;
     crd.metadata.labels = Some([(crate::meta::labels::OPERATOR.to_owned(), String::new())].into());
     Ok(crd)
 }
@@ -102,18 +105,18 @@ fn wide(column: CustomResourceColumnDefinition) -> CustomResourceColumnDefinitio
     CustomResourceColumnDefinition { priority: Some(1), ..column }
 }
 
-fn build(
-    derived: CustomResourceDefinition,
+fn build<K: CustomResourceExt + JsonSchema>(
     kind: &'static str,
     marks: &[(&str, &[marks::Mark])],
     columns: Vec<CustomResourceColumnDefinition>,
     subresources: Option<CustomResourceSubresources>,
 ) -> Result<CustomResourceDefinition, CrdError> {
-    let derived = derived.spec;
+    let derived = K::crd().spec;
     let wrap = |source| CrdError::Schema { kind, source };
     let schema =
         derived.versions.into_iter().find_map(|v| v.schema).and_then(|v| v.open_api_v3_schema).unwrap_or_default();
     let mut schema = serde_json::to_value(schema).map_err(wrap)?;
+    descriptions::keep_own(&mut schema, &descriptions::foreign::<K>());
     marks::tidy(&mut schema);
     if let Some(root) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         root.insert("apiVersion".into(), serde_json::json!({"type": "string"}));

@@ -160,11 +160,11 @@ fn at<'a>(mut schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
     Some(schema)
 }
 
-/// Takes out of a schema what upstream's CRDs do not carry (descriptions, and nullable on every optional field: a null is then
+/// Takes out of a schema what upstream's CRDs do not carry (titles, and nullable on every optional field: a null is then
 /// dropped by the API server instead of stored), and adds what holds wherever a shape occurs.
 pub(super) fn tidy(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
-    for key in ["description", "nullable", "title", "default"] {
+    for key in ["nullable", "title", "default"] {
         object.shift_remove(key);
     }
     if object.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
