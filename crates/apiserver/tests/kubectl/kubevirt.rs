@@ -87,6 +87,8 @@ async fn virtual_machines_are_served_explained_and_checked() {
     );
     let explained = served.run(&["explain", "vm.spec.template.spec.domain.devices.disks"]).await.out();
     assert!(explained.contains("bootOrder") && explained.contains("-required-"), "{explained}");
+    let explained = served.run(&["explain", "vm.spec.template.spec.domain.cpu.cores"]).await.out();
+    assert!(explained.contains("Cores of each socket; 1 when absent."), "{explained}");
     let old = served.run(&["get", "virtualmachines.v1alpha3.kubevirt.io", "vm", "-o", "jsonpath={.apiVersion}"]).await;
     assert_eq!(old.out(), "kubevirt.io/v1alpha3");
     let typo = VM.replace("bus: virtio", "buss: virtio").replace("name: vm", "name: typo");
