@@ -232,7 +232,7 @@ mod tests {
             .unwrap()
         };
         let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
-        let mut pods = vec![
+        let mut pods = [
             pod("b", json!(0), early),
             pod("low", json!(-5), early),
             pod("late", json!(null), late),

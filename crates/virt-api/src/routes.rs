@@ -99,7 +99,7 @@ impl VirtApi {
     where
         F: Fn(&VirtualMachine, Option<&VirtualMachineInstance>) -> Result<Vec<Change>, ApiError>,
     {
-        let mut first: Option<VirtualMachineInstance> = None;
+        let mut first = None;
         for _ in 0..ATTEMPTS {
             let vm = self.vm(at).await?;
             let mut vmi = self.vmi_opt(at).await?;
@@ -131,10 +131,10 @@ impl VirtApi {
 
 /// What a request itself wrote when it was tried before, such as a shorter grace period, is no reason to refuse it: the instance is
 /// looked at as it was `first`.
-fn forget_own_writes(now: &mut Option<VirtualMachineInstance>, first: &mut Option<VirtualMachineInstance>) {
+fn forget_own_writes(now: &mut Option<VirtualMachineInstance>, first: &mut Option<Box<VirtualMachineInstance>>) {
     match (now, first) {
         (Some(now), Some(first)) if now.uid() == first.uid() => now.spec.clone_from(&first.spec),
-        (now, first) => first.clone_from(now),
+        (now, first) => *first = now.clone().map(Box::new),
     }
 }
 
