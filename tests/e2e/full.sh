@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long end-to-end tests, on a real Kubernetes of two nodes: another KubeVirt is refused, installation, drift, upgrade and rollback under
+# The long end-to-end tests, on a real Kubernetes of two nodes: another KubeVirt is refused, installation, access, drift, upgrade and rollback under
 # running guests, bad input and outages, a drain, a node that dies, removal, and what components may do against what they did.
 #
 #   tests/e2e/full.sh [SECTION…]     as root; `make e2e-full` runs it. Sections are the files of tests/e2e/full, all by default, in the
@@ -14,7 +14,7 @@ root=$PWD
 . tests/cluster/lib/installation.sh
 . tests/e2e/full/words.sh
 
-sections=(foreign install drift upgrade faults drain failover removal rights)
+sections=(foreign install access drift upgrade faults drain failover removal rights)
 [ $# = 0 ] || sections=("$@")
 begin_cluster 2
 make_virtctl

@@ -47,10 +47,14 @@ pub(super) fn apply(kubevirt: &KubeVirt, objects: &mut [Object]) -> Result<(), C
         }
     }
     for (index, patch) in customize.patches.iter().enumerate() {
-        let target = objects.iter_mut().find(|object| is_target(&object.value, patch)).ok_or_else(|| {
-            CustomizeError::NoTarget { index, kind: patch.resource_type.clone(), name: patch.resource_name.clone() }
-        })?;
-        patch_object(&mut target.value, patch, index)?;
+        let mut targets = objects.iter_mut().filter(|object| is_target(&object.value, patch)).peekable();
+        if targets.peek().is_none() {
+            let (kind, name) = (patch.resource_type.clone(), patch.resource_name.clone());
+            return Err(CustomizeError::NoTarget { index, kind, name });
+        }
+        for target in targets {
+            patch_object(&mut target.value, patch, index)?;
+        }
     }
     Ok(())
 }
@@ -59,9 +63,12 @@ fn is_workload(value: &Value) -> bool {
     value["kind"] == "Deployment" || value["kind"] == "DaemonSet"
 }
 
+/// As upstream compares: in any case, and `*` is every object of the kind.
 fn is_target(value: &Value, patch: &CustomizeComponentsPatch) -> bool {
-    let kind = value["kind"].as_str().unwrap_or_default();
-    kind.eq_ignore_ascii_case(&patch.resource_type) && value["metadata"]["name"] == patch.resource_name.as_str()
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, name) = (text(&value["kind"]), text(&value["metadata"]["name"]));
+    kind.eq_ignore_ascii_case(&patch.resource_type)
+        && (patch.resource_name == "*" || name.eq_ignore_ascii_case(&patch.resource_name))
 }
 
 /// Flags take the place of ours of the same name; a flag without value stands alone.

@@ -317,6 +317,19 @@ fn flags_replace_ours_and_patches_apply_in_order() {
 }
 
 #[test]
+fn names_in_patches_are_compared_as_upstream_does() {
+    let objects = objects(json!({"customizeComponents": {"patches": [
+        {"resourceType": "deployment", "resourceName": "*", "type": "merge", "patch": "{\"metadata\": {\"labels\": {\"all\": \"yes\"}}}"},
+        {"resourceType": "Deployment", "resourceName": "Virt-API", "type": "merge", "patch": "{\"metadata\": {\"labels\": {\"one\": \"yes\"}}}"}
+    ]}}));
+    let labels = |kind: &str, name: &str| named(&objects, kind, name)["metadata"]["labels"].clone();
+    let (api, controller) = (labels("Deployment", "virt-api"), labels("Deployment", "virt-controller"));
+    assert_eq!((&api["all"], &api["one"]), (&json!("yes"), &json!("yes")));
+    assert_eq!((&controller["all"], controller.get("one")), (&json!("yes"), None));
+    assert_eq!(labels("DaemonSet", "virt-handler").get("all"), None);
+}
+
+#[test]
 fn a_patch_that_cannot_be_applied_is_named() {
     let patch = |name: &str, type_: &str, patch: &str| {
         let patch = json!({"resourceType": "Deployment", "resourceName": name, "type": type_, "patch": patch});
