@@ -229,15 +229,17 @@ impl Neighbourhood<'_> {
     }
 
     fn violates_anti_affinity(&self, pod: &Pod) -> bool {
-        let terms = |pod: &Pod| -> Vec<PodAffinityTerm> {
-            let affinity =
-                pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_anti_affinity.as_ref());
-            let terms = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-            terms.into_iter().flatten().filter(|term| self.has_domain(term)).cloned().collect()
+        let repels = |owner: &Pod, other: &Pod| {
+            anti_affinity(owner).any(|term| self.has_domain(term) && self.concerns(term, owner, other))
         };
-        terms(pod).iter().any(|term| self.others.iter().any(|other| self.concerns(term, pod, other)))
-            || self.others.iter().any(|other| terms(other).iter().any(|term| self.concerns(term, other, pod)))
+        self.others.iter().any(|other| repels(pod, other) || repels(other, pod))
     }
+}
+
+/// What a pod requires not to be beside it.
+fn anti_affinity(pod: &Pod) -> impl Iterator<Item = &PodAffinityTerm> {
+    let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref()).and_then(|a| a.pod_anti_affinity.as_ref());
+    affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref()).into_iter().flatten()
 }
 
 /// The scheduler's message for a pod that fits on no node at all, for this reason.
