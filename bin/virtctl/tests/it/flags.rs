@@ -18,6 +18,7 @@ async fn request_of(listener: TcpListener) -> String {
     while !head.contains("\r\n\r\n") {
         let mut buffer = [0; 4096];
         let count = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(count, 0, "the request ends early: {head}");
         head.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
