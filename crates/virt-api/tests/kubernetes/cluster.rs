@@ -113,7 +113,7 @@ impl Cluster {
         let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
         let (etcd_url, peer_url) = (format!("http://127.0.0.1:{etcd_port}"), format!("http://127.0.0.1:{peer_port}"));
         let etcd = run(
-            Command::new("etcd")
+            Command::new(programs().join("etcd"))
                 .args(["--unsafe-no-fsync", "--data-dir", &path("etcd")])
                 .args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url])
                 .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
