@@ -263,7 +263,10 @@ async fn serve(State(core): State<Arc<Core>>, request: Request) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http::{Method, Request, StatusCode};
+    use http_body_util::BodyExt as _;
     use serde_json::json;
     use tower::ServiceExt as _;
 
@@ -293,5 +296,35 @@ mod tests {
         assert_eq!(send(&server, Method::GET, path, &json!({})).await, StatusCode::OK);
         assert_eq!(send(&server, Method::DELETE, &named, &json!({})).await, StatusCode::OK);
         assert_eq!(send(&server, Method::DELETE, path, &json!({})).await, StatusCode::GATEWAY_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_long_list_gives_way_to_other_tasks_piece_by_piece() {
+        let server = crate::ApiServerBuilder::new(Store::memory()).build().await.unwrap();
+        let path = "/api/v1/namespaces/default/configmaps";
+        for n in 0..100 {
+            let map = json!({"metadata": {"name": format!("m{n}")}, "data": {"k": "v".repeat(8 << 10)}});
+            assert_eq!(send(&server, Method::POST, path, &map).await, StatusCode::CREATED);
+        }
+        let mut request = Request::get(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(UserInfo::admin("test"));
+        let mut body = server.router().oneshot(request).await.unwrap().into_body();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let others = turns.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                others.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut pieces = 0;
+        while let Some(piece) = body.frame().await {
+            piece.unwrap();
+            pieces += 1;
+        }
+        other.abort();
+        assert!(pieces > 10, "{pieces} pieces");
+        let turns = turns.load(Ordering::Relaxed);
+        assert!(turns >= pieces, "another task had {turns} turns during {pieces} pieces");
     }
 }
