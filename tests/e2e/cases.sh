@@ -32,15 +32,17 @@ case_port_forward() {
 }
 
 case_scp() {
+  local guest=${1:-nocloud}
   mkdir -p "$work/tree/deep"
   head -c 2500000 /dev/urandom >"$work/tree/deep/block"
   echo 'with a space' >"$work/tree/a file"
-  vc scp "${ssh_options[@]}" --recursive "$work/tree" tester@vmi/nocloud:/home/tester/ </dev/null
-  same "checksum in the guest" "$(sha256sum <"$work/tree/deep/block")" "$(in_guest nocloud 'sha256sum </home/tester/tree/deep/block')"
-  in_guest nocloud 'gzip -k tree/deep/block'
-  vc scp "${ssh_options[@]}" tester@vmi/nocloud:tree/deep/block.gz "$work/back.gz" </dev/null
+  vc scp "${ssh_options[@]}" --recursive "$work/tree" "tester@vmi/$guest:/home/tester/" </dev/null
+  same "checksum in the guest" "$(sha256sum <"$work/tree/deep/block")" "$(in_guest "$guest" 'sha256sum </home/tester/tree/deep/block')"
+  in_guest "$guest" 'gzip -k tree/deep/block'
+  vc scp "${ssh_options[@]}" "tester@vmi/$guest:tree/deep/block.gz" "$work/back.gz" </dev/null
   same "checksum of what came back" "$(sha256sum <"$work/tree/deep/block")" "$(gzip -dc "$work/back.gz" | sha256sum)"
 }
+case_scp_efi() { case_scp static; }
 
 case_guest_agent() {
   local info version kernel
@@ -76,17 +78,19 @@ case_readiness() {
 }
 
 case_acpi_stop() {
+  local guest=${1:-nocloud}
   local began=$SECONDS
-  vc stop nocloud
-  eventually 240 "the VMI is gone" gone vmi/nocloud
+  vc stop "$guest"
+  eventually 240 "the VMI is gone" gone "vmi/$guest"
   say "gone after $((SECONDS - began)) s"
   # Well before the grace period is over: the guest did it, not the node.
   [ $((SECONDS - began)) -lt 230 ]
-  eventually 10 "VM Stopped" eval '[ "$(field vm/nocloud "{.status.printableStatus}")" = Stopped ]'
-  tail -n 5 "$logs/console-nocloud.log"
+  eventually 10 "VM Stopped" eval '[ "$(field vm/$guest "{.status.printableStatus}")" = Stopped ]'
+  tail -n 5 "$logs/console-$guest.log"
   # systemd got as far as its last target, or the kernel said its last word.
-  grep -qaE 'Reached target .*(poweroff\.target|Power.?Off)|reboot: Power down' "$logs/console-nocloud.log"
+  grep -qaE 'Reached target .*(poweroff\.target|Power.?Off)|reboot: Power down' "$logs/console-$guest.log"
 }
+case_acpi_stop_efi() { case_acpi_stop static; }
 
 case_configdrive_efi() {
   in_guest configdrive 'sudo cloud-init status --wait' | shows 'status: done'
@@ -133,8 +137,10 @@ case_guest_poweroff() {
   same "printableStatus" Stopped "$(field vm/configdrive '{.status.printableStatus}')"
 }
 
-case_network_data() {
+case_network_data_efi() {
   in_guest static 'sudo cloud-init status --wait' | shows 'status: done'
+  in_guest static 'test -d /sys/firmware/efi'
+  same "source" nocloud "$(in_guest static cloud-id)"
   local address
   address=$(in_guest static 'ip -4 -o addr show dev lan0 scope global')
   echo "$address"
@@ -144,6 +150,23 @@ case_network_data() {
   in_guest static 'resolvectl status lan0' | shows '192\.0\.2\.53'
 }
 
+case_configdrive() {
+  in_guest drive 'sudo cloud-init status --wait' | shows 'status: done'
+  absent in_guest drive 'test -d /sys/firmware/efi'
+  same "source" configdrive "$(in_guest drive cloud-id)"
+  same "host name" drive "$(in_guest drive hostname)"
+  same "runcmd's file" "drive ran" "$(in_guest drive 'sudo cat /root/runcmd')"
+}
+
+case_network_data() {
+  local address
+  address=$(in_guest drive 'ip -4 -o addr show scope global')
+  echo "$address"
+  grep -q '10\.0\.2\.2/24' <<<"$address"
+  absent grep dynamic <<<"$address"
+  in_guest drive 'ip route show default' | shows 'via 10\.0\.2\.1 dev .* proto static'
+}
+
 case_userdata_base64() {
   same "host name" static "$(in_guest static hostname)"
   same "runcmd's file" "static ran" "$(in_guest static 'sudo cat /root/runcmd')"
@@ -151,11 +174,11 @@ case_userdata_base64() {
 
 case_delete_running() {
   local uid
-  uid=$(field vmi/static '{.metadata.uid}')
+  uid=$(field vmi/drive '{.metadata.uid}')
   [ -n "$uid" ] && [ -e "/run/ferrovirt/$id/vmis/$uid" ]
-  kc delete vm static --timeout=300s
-  gone vmi/static
-  eventually 30 "no pod of it" eval '[ -z "$(kc get pods -l vm.kubevirt.io/name=static -o name)" ]'
+  kc delete vm drive --timeout=300s
+  gone vmi/drive
+  eventually 30 "no pod of it" eval '[ -z "$(kc get pods -l vm.kubevirt.io/name=drive -o name)" ]'
   [ ! -e "/run/ferrovirt/$id/vmis/$uid" ]
   find "$data/node" -name "*$uid*" >"$work/left"
   absent grep . "$work/left"
@@ -181,13 +204,18 @@ run_all() {
   run_case guest_agent nocloud "ssh agent" "guestosinfo, AgentConnected, guestOSInfo, fslist, userlist"
   run_case readiness nocloud "ssh agent" "ready by a command which the guest agent runs"
   run_case acpi_stop nocloud "ssh" "virtctl stop: clean shutdown within the grace period"
-  [[ " network_data userdata_base64 delete_running " =~ $pattern ]] && start_guest static
+  [[ " network_data_efi userdata_base64 scp_efi acpi_stop_efi " =~ $pattern ]] && has_ovmf && start_guest static
   run_case configdrive_efi configdrive "ssh ovmf" "OVMF, ConfigDrive"
   run_case userdata_secret configdrive "ssh ovmf" "user data from a secret"
   run_case guest_reboot configdrive "ssh ovmf" "reboot in the guest: same instance, another boot"
   run_case guest_poweroff configdrive "ssh ovmf" "poweroff in the guest, RerunOnFailure: stays stopped"
-  run_case network_data static "ssh" "NoCloud network data: static address, route, resolver"
-  run_case userdata_base64 static "ssh" "user data in base64"
-  run_case delete_running static "ssh" "delete of a running VM"
+  [[ " configdrive network_data delete_running " =~ $pattern ]] && start_guest drive
+  run_case network_data_efi static "ssh ovmf" "OVMF, NoCloud network data: static address, route, resolver"
+  run_case userdata_base64 static "ssh ovmf" "user data in base64"
+  run_case scp_efi static "scp ovmf" "OVMF, virtctl scp: a tree in, a file out"
+  run_case acpi_stop_efi static "ssh ovmf" "OVMF, virtctl stop: clean shutdown within the grace period"
+  run_case configdrive drive "ssh" "BIOS, ConfigDrive: user, host name, key, runcmd"
+  run_case network_data drive "ssh" "BIOS, ConfigDrive network data: static address, route"
+  run_case delete_running drive "ssh" "delete of a running VM"
   run_case nothing_left - "" "down --purge: no file, link, table, mount, process"
 }

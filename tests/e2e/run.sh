@@ -150,7 +150,7 @@ YAML
 }
 indented() { sed 's/^/    /'; }
 
-# --- the guests: one boot serves several cases ---------------------------------------------------------------------------
+# --- the guests: one boot serves several cases. Every case is seen with a BIOS and with OVMF. ---------------------------------------------------------------------------
 bios='{bios: {}}' efi='{efi: {secureBoot: false}}'
 apply_nocloud() {
   manifest nocloud "cloudInitNoCloud:
@@ -162,20 +162,41 @@ apply_configdrive() {
   manifest configdrive "cloudInitConfigDrive:
   secretRef: {name: configdrive-data}" "$efi"
 }
+# The addresses of the guest's one interface, as NoCloud takes them.
+static_network() {
+  cat <<YAML
+version: 2
+ethernets:
+  nic0:
+    match: {macaddress: "02:00:00:e2:e0:01"}
+    set-name: lan0
+    dhcp4: false
+    addresses: [10.0.2.2/24]
+    routes:
+    - {to: 0.0.0.0/0, via: 10.0.2.1}
+    nameservers: {addresses: [192.0.2.53], search: [static.example]}
+YAML
+}
+# The same in the format of OpenStack, which is a ConfigDrive's.
+openstack_network() {
+  cat <<JSON
+{"links": [{"id": "nic0", "type": "phy", "ethernet_mac_address": "02:00:00:e2:e0:01"}],
+ "networks": [{"id": "lan", "type": "ipv4", "link": "nic0", "ip_address": "10.0.2.2", "netmask": "255.255.255.0",
+   "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.2.1"}]}],
+ "services": [{"type": "dns", "address": "192.0.2.53"}]}
+JSON
+}
 apply_static() {
   manifest static "cloudInitNoCloud:
   userDataBase64: $(user_data static | base64 -w0)
   networkData: |
-    version: 2
-    ethernets:
-      nic0:
-        match: {macaddress: \"02:00:00:e2:e0:01\"}
-        set-name: lan0
-        dhcp4: false
-        addresses: [10.0.2.2/24]
-        routes:
-        - {to: 0.0.0.0/0, via: 10.0.2.1}
-        nameservers: {addresses: [192.0.2.53], search: [static.example]}" "$bios"
+$(static_network | indented)" "$efi"
+}
+apply_drive() {
+  manifest drive "cloudInitConfigDrive:
+  userData: |
+$(user_data drive | indented)
+  networkDataBase64: $(openstack_network | base64 -w0)" "$bios"
 }
 # What the serial console says goes to a file for as long as the pod lives; it is what is left of a guest that stopped.
 follow_console() {

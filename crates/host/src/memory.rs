@@ -98,8 +98,8 @@ mod tests {
     fn code_that_nobody_runs_goes_back() {
         let program = std::fs::read("/proc/self/exe").unwrap();
         // Reading all code maps all of it.
-        // SAFETY: as in `give_back`; the object's code may be read.
         unsafe extern "C" fn read(object: *mut libc::dl_phdr_info, _: usize, sum: *mut libc::c_void) -> libc::c_int {
+            // SAFETY: as in `give_back_code`; what may be executed and read may be read, and `sum` points to the caller's number.
             unsafe {
                 let object = &*object;
                 for s in std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)) {
@@ -114,6 +114,7 @@ mod tests {
             0
         }
         let mut sum = 0_u64;
+        // SAFETY: the loader calls the function with loaded objects, and it adds to a number that outlives the call.
         unsafe {
             libc::dl_iterate_phdr(Some(read), (&raw mut sum).cast());
         }

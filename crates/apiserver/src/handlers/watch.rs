@@ -1,6 +1,7 @@
 //! `watch`: a stream of changes, one JSON document a line.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::list::{Filter, invalid_option};
 use super::respond::{self, Shape};
@@ -73,7 +74,7 @@ pub(super) fn watch(context: &mut Context) -> Result<Response, Status> {
         ready: VecDeque::new(),
         bookmarks,
         deadline: now + timeout,
-        bookmark_at: now + BOOKMARK_EVERY,
+        alarm: Box::pin(tokio::time::sleep_until(next_alarm(bookmarks, now, now + timeout))),
         last_bookmark: 0,
         finished: false,
     };
@@ -81,7 +82,8 @@ pub(super) fn watch(context: &mut Context) -> Result<Response, Status> {
         feed.announce = (announce && bookmarks).then_some(listing.revision);
         feed.initial = listing.objects.into();
     }
-    let body = Body::from_stream(stream::unfold(feed, |mut feed| async move {
+    // In one place: an event moves nothing but what it tells.
+    let body = Body::from_stream(stream::unfold(Box::new(feed), |mut feed| async move {
         let line = feed.next().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(line), feed))
     }));
@@ -183,7 +185,9 @@ struct Feed {
     ready: VecDeque<Bytes>,
     bookmarks: bool,
     deadline: Instant,
-    bookmark_at: Instant,
+    /// The time of the next bookmark, or the end. It stays set while events pass: with many watches, setting it anew for each event
+    /// would be much of the work.
+    alarm: Pin<Box<Sleep>>,
     last_bookmark: u64,
     finished: bool,
 }
@@ -246,16 +250,12 @@ impl Feed {
 
     /// Waits for a change, the time of a bookmark, or the end.
     async fn wait(&mut self) {
-        let bookmark_at = if self.bookmarks { self.bookmark_at } else { self.deadline };
         tokio::select! {
             biased;
             alive = self.watcher.changed() => self.finished |= !alive,
-            () = tokio::time::sleep_until(self.deadline) => {
-                self.bookmark();
-                self.finished = true;
-            }
-            () = tokio::time::sleep_until(bookmark_at) => {
-                self.bookmark_at = Instant::now() + BOOKMARK_EVERY;
+            () = self.alarm.as_mut() => {
+                self.finished |= self.alarm.deadline() >= self.deadline;
+                self.alarm.as_mut().reset(next_alarm(self.bookmarks, Instant::now(), self.deadline));
                 self.bookmark();
             }
         }
@@ -296,6 +296,11 @@ impl Feed {
         self.ready.push_back(line);
         Ok(())
     }
+}
+
+/// When a watch that waits has something to do by itself.
+fn next_alarm(bookmarks: bool, now: Instant, deadline: Instant) -> Instant {
+    if bookmarks { deadline.min(now + BOOKMARK_EVERY) } else { deadline }
 }
 
 /// Renders events in the shape and version of the request.

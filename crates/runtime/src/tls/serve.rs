@@ -163,7 +163,7 @@ impl Connection {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     connection.upgrade();
                 }
-                Ok::<_, Infallible>(response.map(|body| Body::new(body.map_err(keep))))
+                Ok::<_, Infallible>(response.map(|body| body.map_err(keep)))
             }
         });
         let mut builder = Builder::new(TokioExecutor::new());
