@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Removes every trace of Ferrovirt from this machine: instances, guests, networks, files. Distribution packages stay.
+# Removes every trace of Ferrovirt from this machine: instances, guests, networks, files, built guest images. What stays: distribution
+# packages, and the data of an instance that was given a --data-dir of its own and is stopped (`ferrovirt down --purge --data-dir DIR`).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=
@@ -14,3 +15,6 @@ elif [ -d /run/ferrovirt ] || [ -d /var/lib/ferrovirt ]; then
 fi
 rmdir /run/ferrovirt 2>/dev/null || true
 rm -f "$HOME/.kube/ferrovirt.yaml"
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ferrovirt
+rm -rf "${FERROVIRT_GUEST_CACHE:-$cache/guest}"
+rmdir "$cache" 2>/dev/null || [ ! -d "$cache" ] || echo "The programs that tests are made with stay in $cache: delete it to be rid of them."

@@ -6,6 +6,9 @@ ls /run/netns 2>/dev/null | sed 's/^/netns /'
 nft list tables 2>/dev/null
 grep -E 'ferrovirt|/run/netns|libvirt|/podns|/pods/[^ ]+/volumes/' /proc/self/mountinfo | awk '{print "mount " $5}'
 find /run/ferrovirt -mindepth 1 -maxdepth 1 2>/dev/null
+find /var/lib /var/tmp /tmp -maxdepth 1 \( -name '*ferrovirt*' -o -name 'fv-*' \) 2>/dev/null
+find "${FERROVIRT_GUEST_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ferrovirt/guest}" -mindepth 1 2>/dev/null
+find /etc/libvirt/qemu -name 'fv-*.xml' 2>/dev/null
 find /var/log/libvirt -name 'fv-*.log*' 2>/dev/null | sort
 find /sys/fs/cgroup -maxdepth 3 -type d -name '*ferrovirt*' 2>/dev/null
 # One that has ended and waits for its parent is no trace.

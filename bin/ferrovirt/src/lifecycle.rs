@@ -49,7 +49,10 @@ async fn down_one(instance: &Instance, options: &Down) -> anyhow::Result<()> {
             down::forget_guests(instance).await?;
         }
         down::release(instance).await?;
-        say(&format!("{count} guests were stopped."));
+        say(&match count {
+            1 => "1 guest was stopped.".to_owned(),
+            _ => format!("{count} guests were stopped."),
+        });
         if options.purge {
             match down::purge_data(instance)? {
                 true => say(&format!("{place} was deleted.")),
@@ -62,8 +65,9 @@ async fn down_one(instance: &Instance, options: &Down) -> anyhow::Result<()> {
     }
     let guests = down::guests(instance).await?;
     if !guests.is_empty() {
+        let many = if guests.len() == 1 { "guest goes on" } else { "guests go on" };
         say(&format!(
-            "{} guests go on running: {}. `ferrovirt up` takes them over again; `ferrovirt down --stop-vms` stops them.",
+            "{} {many} running: {}. `ferrovirt up` takes them over again; `ferrovirt down --stop-vms` stops them.",
             guests.len(),
             guests.join(", ")
         ));

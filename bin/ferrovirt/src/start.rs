@@ -128,6 +128,9 @@ fn background_args(cli: &Up, instance: &Instance) -> anyhow::Result<Vec<OsString
     for registry in &cli.insecure_registry {
         args.extend(["--insecure-registry".into(), registry.into()]);
     }
+    for gate in &cli.feature_gate {
+        args.extend(["--feature-gate".into(), gate.into()]);
+    }
     if cli.private_libvirt {
         args.push("--private-libvirt".into());
     }
@@ -172,4 +175,49 @@ fn announce(notice: &Notice) {
         say("No usable KVM here: guests run in software emulation (`ferrovirt doctor` says why).");
     }
     say(&format!("export KUBECONFIG={}", kubeconfig.display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(words: impl IntoIterator<Item = OsString>) -> Up {
+        let all = std::iter::once(OsString::from("ferrovirt")).chain(words);
+        let Command::Up(up) = Cli::try_parse_from(all).unwrap().command else { panic!("not `up`") };
+        up
+    }
+
+    #[test]
+    fn the_background_process_is_told_every_option() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let data = dir.path().to_str().unwrap();
+        let words = [
+            ["up", "--private-libvirt"],
+            ["--data-dir", data],
+            ["--listen", "127.0.0.1:1234"],
+            ["--write-kubeconfig", "/k"],
+            ["--insecure-registry", "localhost:5000"],
+            ["--insecure-registry", "localhost:5001"],
+            ["--feature-gate", HOST_DISK],
+            ["--launcher", "/launcher"],
+        ];
+        let asked = parse(words.concat().into_iter().map(OsString::from));
+        let instance = Instance::find(dir.path()).unwrap();
+        let told = parse(background_args(&asked, &instance).unwrap());
+        let expected = Up { foreground: true, notify: true, ..asked };
+        assert_eq!(format!("{told:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn every_option_of_up_is_in_the_test_above() {
+        use clap::CommandFactory;
+        let program = Cli::command();
+        let up = program.find_subcommand("up").unwrap();
+        let known = up.get_arguments().filter_map(|arg| arg.get_long()).filter(|long| *long != "help").count();
+        // Those of the test, and --foreground and --notify, which the background process has anyway.
+        assert_eq!(known, 9);
+    }
 }

@@ -137,7 +137,7 @@ fn orderly_down_and_up_keeps_guest_running() {
     let instance = Arc::new(Instance::started());
     let scene = Scene::on(&instance, "down-up");
     let said = instance.ferrovirt(&["down"]).success();
-    assert!(said.contains("1 guests go on running") && said.contains(&format!("{}/down-up", scene.ns.name)), "{said}");
+    assert!(said.contains("1 guest goes on running") && said.contains(&format!("{}/down-up", scene.ns.name)), "{said}");
     scene.assert_undisturbed();
     instance.up().success();
     scene.assert_undisturbed();
