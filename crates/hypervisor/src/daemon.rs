@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::files::domain_pid;
 pub use self::keep::keep_libvirtd;
 pub use self::supervisor::supervise_if_asked;
-pub use self::system::{SystemDaemonError, find_system_daemon};
+pub use self::system::{SystemDaemonError, SystemPlaces, find_system_daemon};
 
 use self::files::Layout;
 use self::record::DaemonRecord;
@@ -46,6 +46,8 @@ pub struct DaemonConfig {
     pub instance_id: String,
     /// Whether a system libvirtd or virtqemud that answers may be used. Off: always a private one.
     pub use_system: bool,
+    /// Where that one is.
+    pub system: SystemPlaces,
     /// How long a daemon may take until it answers.
     pub start_timeout: Duration,
     /// A program whose `main` begins with [`supervise_if_asked`].
@@ -84,6 +86,7 @@ impl DaemonConfig {
             run_dir: run_dir.into(),
             instance_id: instance_id.into(),
             use_system: true,
+            system: SystemPlaces::default(),
             start_timeout: Duration::from_secs(30),
             supervisor: SupervisorCommand::this_program(),
         }
@@ -179,13 +182,13 @@ pub fn ensure_libvirtd(config: &DaemonConfig) -> Result<LibvirtEndpoint, DaemonE
     let layout = config.layout();
     layout.check()?;
     if config.use_system && !layout.has_live_domains() {
-        match find_system_daemon(config.start_timeout) {
+        match find_system_daemon(&config.system, config.start_timeout) {
             Ok(endpoint) => {
                 files::remember_system_daemon(&layout, &endpoint.socket)?;
                 return Ok(endpoint);
             }
             Err(error @ SystemDaemonError::Silent { .. }) => tracing::warn!(%error, "system libvirt is not used"),
-            Err(SystemDaemonError::Absent) => {}
+            Err(SystemDaemonError::Absent { .. }) => {}
         }
         if let Some(socket) = files::system_daemon_used(&layout)
             && files::any_guest_runs()

@@ -1,31 +1,53 @@
 //! The machine's own daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{DaemonKind, LibvirtEndpoint};
 
-/// The modular daemon first: where both sockets exist, libvirtd's is a proxy for it.
-const SOCKETS: [(&str, DaemonKind); 2] = [
-    ("/run/libvirt/virtqemud-sock", DaemonKind::SystemVirtqemud),
-    ("/run/libvirt/libvirt-sock", DaemonKind::SystemLibvirtd),
-];
+/// Where the machine's own daemon keeps its things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemPlaces {
+    /// Sockets and the state of domains are in `libvirt` below it, the daemons' pid files beside that.
+    pub run_dir: PathBuf,
+    /// QEMU's logs of domains.
+    pub log_dir: PathBuf,
+}
+
+impl Default for SystemPlaces {
+    /// As distributions configure it.
+    fn default() -> Self {
+        Self { run_dir: "/run".into(), log_dir: "/var/log/libvirt/qemu".into() }
+    }
+}
+
+impl SystemPlaces {
+    /// Each daemon's socket and pid file. The modular daemon first: where both sockets exist, libvirtd's is a proxy for it.
+    fn daemons(&self) -> [(PathBuf, PathBuf, DaemonKind); 2] {
+        let place =
+            |socket: &str, pid: &str, kind| (self.run_dir.join("libvirt").join(socket), self.run_dir.join(pid), kind);
+        [
+            place("virtqemud-sock", "virtqemud.pid", DaemonKind::SystemVirtqemud),
+            place("libvirt-sock", "libvirtd.pid", DaemonKind::SystemLibvirtd),
+        ]
+    }
+}
 
 /// Why the machine's own daemon cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SystemDaemonError {
-    #[error("no libvirt daemon listens on {} or {}", SOCKETS[0].0, SOCKETS[1].0)]
-    Absent,
+    #[error("no libvirt daemon listens on {} or {}", sockets[0].display(), sockets[1].display())]
+    Absent { sockets: [PathBuf; 2] },
     #[error("the libvirt daemon at {} does not serve QEMU: {problem}", socket.display())]
     Silent { socket: PathBuf, problem: String },
 }
 
 /// A system daemon that answers. (Connecting starts a socket-activated one; nothing else is ever started.) Blocking.
-pub fn find_system_daemon(patience: Duration) -> Result<LibvirtEndpoint, SystemDaemonError> {
-    let mut why = SystemDaemonError::Absent;
-    for (socket, kind) in SOCKETS {
-        let socket = PathBuf::from(socket);
+pub fn find_system_daemon(places: &SystemPlaces, patience: Duration) -> Result<LibvirtEndpoint, SystemDaemonError> {
+    let daemons = places.daemons();
+    let mut why = SystemDaemonError::Absent { sockets: daemons.clone().map(|(socket, ..)| socket) };
+    for (socket, pid_file, kind) in daemons {
         if std::os::unix::net::UnixStream::connect(&socket).is_err() {
             continue;
         }
@@ -34,18 +56,14 @@ pub fn find_system_daemon(patience: Duration) -> Result<LibvirtEndpoint, SystemD
             why = SystemDaemonError::Silent { socket, problem };
             continue;
         }
-        let pid_file = match kind {
-            DaemonKind::SystemVirtqemud => Path::new("/run/virtqemud.pid"),
-            DaemonKind::SystemLibvirtd | DaemonKind::Private => Path::new("/run/libvirtd.pid"),
-        };
         return Ok(LibvirtEndpoint {
             uri,
             socket,
             kind,
             started: false,
             pid: std::fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok()),
-            state_dir: "/run/libvirt/qemu".into(),
-            log_dir: "/var/log/libvirt/qemu".into(),
+            state_dir: places.run_dir.join("libvirt/qemu"),
+            log_dir: places.log_dir.clone(),
             partition: None,
         });
     }

@@ -1,6 +1,10 @@
 //! The private daemon itself.
 
-use fv_hypervisor::daemon::{DaemonKind, ensure_libvirtd, stop_libvirtd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use fv_hypervisor::daemon::{DaemonError, DaemonKind, SystemPlaces, ensure_libvirtd, stop_libvirtd};
 use fv_hypervisor::{Hypervisor, LibvirtConfig, LibvirtHypervisor};
 
 use crate::support::{World, wait_until};
@@ -43,6 +47,51 @@ fn daemons_of_two_instances_do_not_meet() {
     assert_ne!(first.partition, second.partition);
     stop_libvirtd(&one.config).unwrap();
     assert!(!two.ensure().started, "stopping one must not end the other");
+}
+
+/// An instance that takes the daemons of `machine` for those of the system.
+fn beside(machine: &World) -> World {
+    let mut world = World::new();
+    world.config.use_system = true;
+    world.config.system = SystemPlaces { run_dir: machine.run().to_owned(), log_dir: machine.data().join("log") };
+    world
+}
+
+#[test]
+fn the_machines_own_daemon_is_used_the_modular_one_first_and_one_that_does_not_serve_is_passed_over() {
+    let (libvirtd, virtqemud) = (World::new(), World::new());
+    let places = libvirtd.run().join("libvirt");
+    let world = beside(&libvirtd);
+    libvirtd.ensure();
+    let used = world.ensure();
+    assert_eq!((used.kind, used.started, used.partition), (DaemonKind::SystemLibvirtd, false, None));
+    assert_eq!((used.socket, used.state_dir), (places.join("libvirt-sock"), places.join("qemu")));
+
+    symlink(virtqemud.ensure().socket, places.join("virtqemud-sock")).unwrap();
+    let used = world.ensure();
+    assert_eq!((used.kind, used.socket), (DaemonKind::SystemVirtqemud, places.join("virtqemud-sock")));
+
+    std::fs::remove_file(places.join("virtqemud-sock")).unwrap();
+    let closes = UnixListener::bind(places.join("virtqemud-sock")).unwrap();
+    std::thread::spawn(move || closes.incoming().for_each(drop));
+    assert_eq!(world.ensure().kind, DaemonKind::SystemLibvirtd);
+    assert_eq!(world.processes(), Vec::<String>::new(), "a daemon of our own beside the machine's");
+}
+
+#[test]
+fn the_machines_own_daemon_is_not_replaced_while_guests_run_that_it_may_know() {
+    let machine = World::new();
+    let world = beside(&machine);
+    let socket = machine.ensure().socket;
+    assert_eq!(world.ensure().kind, DaemonKind::SystemLibvirtd);
+    stop_libvirtd(&machine.config).unwrap();
+    // By its name a QEMU with one of our guests.
+    let mut guest = Command::new("sh").args(["-c", "read _", "guest=fv-test"]).stdin(Stdio::piped()).spawn().unwrap();
+    let refused = ensure_libvirtd(&world.config).unwrap_err();
+    guest.kill().unwrap();
+    guest.wait().unwrap();
+    assert!(matches!(&refused, DaemonError::SystemDaemonGone { socket: gone } if *gone == socket), "{refused}");
+    assert!(refused.to_string().contains("start it again"), "{refused}");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ fn packages(os_image: &str) -> &'static str {
 /// Why no daemon of the node can be used.
 pub fn without_daemon(error: &SystemDaemonError, os_image: &str) -> Problem {
     let way_out = match error {
-        SystemDaemonError::Absent => {
+        SystemDaemonError::Absent { .. } => {
             format!("install {} on the node and start libvirtd or virtqemud", packages(os_image))
         }
         SystemDaemonError::Silent { .. } => {
@@ -46,7 +46,7 @@ pub fn without_daemon(error: &SystemDaemonError, os_image: &str) -> Problem {
         }
     };
     let reason = match error {
-        SystemDaemonError::Absent => "LibvirtMissing",
+        SystemDaemonError::Absent { .. } => "LibvirtMissing",
         SystemDaemonError::Silent { .. } => "LibvirtNotUsable",
     };
     Problem { reason, message: format!("{error}: {way_out}") }
@@ -127,6 +127,9 @@ mod tests {
 
     #[test]
     fn packages_are_the_distributions() {
+        let absent = SystemDaemonError::Absent {
+            sockets: ["/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock"].map(Into::into),
+        };
         for (os, expected) in [
             ("Debian GNU/Linux 12 (bookworm)", "packages libvirt-daemon-system"),
             ("Ubuntu 24.04.1 LTS", "packages libvirt-daemon-system"),
@@ -134,7 +137,7 @@ mod tests {
             ("openSUSE Leap 15.6", "packages libvirt-daemon-qemu"),
             ("Somebody's Linux", "Fedora, RHEL"),
         ] {
-            let problem = without_daemon(&SystemDaemonError::Absent, os);
+            let problem = without_daemon(&absent, os);
             assert_eq!(problem.reason, "LibvirtMissing");
             assert!(problem.message.contains(expected) && problem.message.contains("virtqemud"), "{}", problem.message);
         }

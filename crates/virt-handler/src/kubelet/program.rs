@@ -23,7 +23,7 @@ use fv_disk::{ImageStore, StoreConfig};
 use fv_host::cgroup::Hierarchy;
 use fv_host::netns::NetNs;
 use fv_host::network::NetworkSetup;
-use fv_hypervisor::daemon::{LibvirtEndpoint, find_system_daemon};
+use fv_hypervisor::daemon::{LibvirtEndpoint, SystemPlaces, find_system_daemon};
 use fv_hypervisor::{Hypervisor, LibvirtConfig, LibvirtHypervisor};
 use fv_metrics::live;
 use fv_runtime::certificates::{Authorities, CertificateError, Identity, RELOAD_EVERY, keep_reloading};
@@ -186,7 +186,7 @@ async fn find_libvirt(
     shutdown: &CancellationToken,
 ) -> Result<Option<LibvirtEndpoint>, ProgramError> {
     loop {
-        match tokio::task::spawn_blocking(|| find_system_daemon(PATIENCE)).await? {
+        match tokio::task::spawn_blocking(|| find_system_daemon(&SystemPlaces::default(), PATIENCE)).await? {
             Ok(endpoint) => return Ok(Some(endpoint)),
             Err(error) => learn(facts, Virtualization::Lacking(contract::without_daemon(&error, os_image))),
         }
