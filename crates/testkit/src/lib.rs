@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod certificates;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod small_disk;
 
 pub use small_disk::SmallDisk;

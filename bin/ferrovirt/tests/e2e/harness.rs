@@ -15,7 +15,7 @@ pub(crate) use command::{Done, Running, command, kill, run};
 pub(crate) use console::Console;
 pub(crate) use engine::{Capability, needs, skipped, storage_class};
 pub(crate) use guest::{http, page};
-pub(crate) use instance::Instance;
+pub(crate) use instance::{Instance, guest_image};
 pub(crate) use machine::{boot_commands, image, manifest};
 pub(crate) use namespace::{Namespace, web};
 pub(crate) use traces::traces;

@@ -17,6 +17,7 @@ mod harness;
 mod access;
 mod bad_input;
 mod basics;
+mod images;
 mod lifecycle;
 mod metrics;
 mod network;

@@ -3,7 +3,6 @@
 
 mod guest;
 mod pull;
-mod registry;
 mod store;
 mod unpacked;
 mod vm_dir;

@@ -10,9 +10,9 @@ use fv_disk::{
 use fv_testkit::SmallDisk;
 use serde_json::json;
 
-use crate::registry::Entry::{Directory, Fifo, File, Hardlink, Symlink};
-use crate::registry::{Options, Packing, Registry, layer, sha256};
 use crate::{noise, open_store, qemu_img, store_config, text};
+use fv_testkit::registry::Entry::{Directory, Fifo, File, Hardlink, Symlink};
+use fv_testkit::registry::{Options, Packing, Registry, layer, sha256};
 
 fn request(image: String) -> ImageRequest {
     ImageRequest { image, policy: PullPolicy::IfNotPresent, path: None, pull_secrets: Vec::new() }

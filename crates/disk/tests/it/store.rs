@@ -10,8 +10,8 @@ use fv_disk::{
 };
 use fv_testkit::SmallDisk;
 
-use crate::registry::sha256;
 use crate::{chain, noise, open_store, qemu_img, run, store_config, text};
+use fv_testkit::registry::sha256;
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = dir.join(name);

@@ -97,7 +97,12 @@ impl Instance {
     }
 
     pub(crate) fn up(&self) -> Done {
-        let done = run(&mut self.up_command(), "");
+        self.up_with(&[])
+    }
+
+    /// As [`up`](Self::up), with more arguments.
+    pub(crate) fn up_with(&self, more: &[&str]) -> Done {
+        let done = run(self.up_command().args(more), "");
         if done.ok {
             let id = std::fs::read_dir("/run/ferrovirt").unwrap().flatten().find(|entry| {
                 std::fs::read(entry.path().join("data-dir"))
@@ -199,7 +204,8 @@ impl Drop for Instance {
 }
 
 /// The demo guest, from the builder's cache or built now. Once for all tests.
-fn guest_image() -> &'static Path {
+/// The file of the demo guest.
+pub(crate) fn guest_image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-guest.qcow2");

@@ -14,22 +14,32 @@ use sha2::{Digest, Sha256};
 /// bcrypt of "secret".
 const HTPASSWD: &str = "user:$2b$04$rrv8N81kQGlnnDT42Pf5uOqLbF5p1Ml6J9tMRZq7EMQvWR0.Q2sqm\n";
 
-pub(crate) struct Registry {
+/// A registry that runs until it is dropped.
+#[derive(Debug)]
+pub struct Registry {
     child: Child,
     dir: tempfile::TempDir,
-    pub(crate) address: String,
-    pub(crate) ca_pem: Option<Vec<u8>>,
+    /// Host and port.
+    pub address: String,
+    /// The authority of its certificate, where it has one.
+    pub ca_pem: Option<Vec<u8>>,
     auth: RegistryAuth,
 }
 
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Options {
-    pub(crate) tls: bool,
-    pub(crate) password: bool,
+/// How a registry is reached.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// With a certificate of its own making, else by plain http.
+    pub tls: bool,
+    /// Only as `user` with the password `secret`.
+    pub password: bool,
 }
 
 impl Registry {
-    pub(crate) fn start(options: Options) -> Self {
+    /// Starts one that holds nothing, on a port that the kernel chooses.
+    pub fn start(options: Options) -> Self {
+        // The client that pushes needs one, and fails when two could be meant; whoever was first has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let mut config = format!(
             "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}, delete: {{enabled: true}}}}\nhttp:\n  addr: 127.0.0.1:0\n",
@@ -80,7 +90,8 @@ impl Registry {
         Self { child, dir, address: format!("127.0.0.1:{port}"), ca_pem, auth }
     }
 
-    pub(crate) fn name(&self, repository: &str) -> String {
+    /// The whole name of an image of it.
+    pub fn name(&self, repository: &str) -> String {
         format!("{}/{repository}", self.address)
     }
 
@@ -95,7 +106,7 @@ impl Registry {
     }
 
     /// Pushes an image of `layers` under `name` and gives the digest of its manifest.
-    pub(crate) async fn push(&self, name: &str, layers: &[Layer]) -> String {
+    pub async fn push(&self, name: &str, layers: &[Layer]) -> String {
         let reference: Reference = self.name(name).parse().unwrap();
         let client = self.client();
         client.auth(&reference, &self.auth, oci_client::RegistryOperation::Push).await.unwrap();
@@ -121,7 +132,8 @@ impl Registry {
         self.push_manifest(&reference, manifest).await
     }
 
-    pub(crate) async fn push_manifest(&self, reference: &Reference, manifest: serde_json::Value) -> String {
+    /// Pushes a manifest whose blobs are there, and gives its digest.
+    pub async fn push_manifest(&self, reference: &Reference, manifest: serde_json::Value) -> String {
         let client = self.client();
         client.store_auth_if_needed(reference.resolve_registry(), &self.auth).await;
         let bytes = manifest.to_string().into_bytes();
@@ -132,12 +144,13 @@ impl Registry {
     }
 
     /// The file in which the registry keeps a blob.
-    pub(crate) fn blob_file(&self, digest: &str) -> PathBuf {
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").unwrap();
         self.dir.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
     }
 
-    pub(crate) fn stop(&mut self) {
+    /// Ends it; what it holds stays until it is dropped.
+    pub fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -149,34 +162,49 @@ impl Drop for Registry {
     }
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+/// A digest as registries write it.
+pub fn sha256(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
 /// One layer as pushed.
-pub(crate) struct Layer {
-    pub(crate) packed: Vec<u8>,
-    pub(crate) diff_id: String,
+#[derive(Debug)]
+pub struct Layer {
+    /// The blob.
+    pub packed: Vec<u8>,
+    /// Digest of its unpacked content.
+    pub diff_id: String,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Packing {
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy)]
+pub enum Packing {
+    /// Not at all.
     None,
+    /// By gzip.
     Gzip,
+    /// By zstd.
     Zstd,
 }
 
-/// An entry of a layer.
-pub(crate) enum Entry<'a> {
+/// An entry of a layer, its path first.
+#[derive(Debug)]
+pub enum Entry<'a> {
+    /// With its content.
     File(&'a str, &'a [u8]),
+    /// Empty.
     Directory(&'a str),
+    /// With what it points to.
     Symlink(&'a str, &'a str),
+    /// With the entry that it is.
     Hardlink(&'a str, &'a str),
+    /// Blocks who opens it.
     Fifo(&'a str),
 }
 
-pub(crate) fn layer(packing: Packing, entries: &[Entry<'_>]) -> Layer {
+/// A layer of these entries.
+pub fn layer(packing: Packing, entries: &[Entry<'_>]) -> Layer {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in entries {
         let (path, kind, bytes, link): (_, _, &[u8], _) = match *entry {
