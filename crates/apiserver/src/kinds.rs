@@ -243,6 +243,7 @@ pub(crate) fn after_write<'a>(
             CRDS => {
                 crd::sync(core, key).await;
                 crd::clean_up(core, key).await;
+                crd::reconsider(core).await;
             }
             ("" | "events.k8s.io", "events") => event::expire(core, resource).await,
             _ => {

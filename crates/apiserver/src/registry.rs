@@ -105,23 +105,32 @@ impl Registry {
         self.current.read().clone()
     }
 
-    /// Adds or replaces a custom resource. Built-in resources are never replaced.
-    pub fn put(&self, resource: Resource) {
+    /// Adds or replaces a custom resource. Built-in resources are never replaced. Watches of versions that are still served go on.
+    pub fn put(&self, mut resource: Resource) {
         let mut current = self.current.write();
         let mut resources = current.resources.clone();
         match resources.iter().position(|r| r.group == resource.group && r.plural == resource.plural) {
             Some(at) if resources[at].builtin() => return,
-            Some(at) => resources[at] = Arc::new(resource),
+            Some(at) => {
+                for old in resources[at].versions.iter().filter(|old| old.served) {
+                    match resource.versions.iter_mut().find(|new| new.name == old.name && new.served) {
+                        Some(new) => new.withdrawn = old.withdrawn.clone(),
+                        None => old.withdrawn.cancel(),
+                    }
+                }
+                resources[at] = Arc::new(resource);
+            }
             None => resources.push(Arc::new(resource)),
         }
         *current = Arc::new(current.rebuild(resources, current.aggregated.clone()));
     }
 
-    /// Removes the resource of a deleted CustomResourceDefinition.
+    /// Removes the resource of a deleted CustomResourceDefinition, and ends its watches.
     pub fn remove(&self, crd: &str) {
         let mut current = self.current.write();
         let origin = Origin::Crd(crd.to_owned());
-        let resources = current.resources.iter().filter(|r| r.origin != origin).cloned().collect();
+        let (gone, resources): (Vec<_>, Vec<_>) = current.resources.iter().cloned().partition(|r| r.origin == origin);
+        gone.iter().flat_map(|resource| &resource.versions).for_each(|version| version.withdrawn.cancel());
         *current = Arc::new(current.rebuild(resources, current.aggregated.clone()));
     }
 }

@@ -246,6 +246,24 @@ impl Structural {
         unknown
     }
 
+    /// What is wrong with a custom object that was applied with a null where none may be. Elsewhere such a null means "not set"; the
+    /// applier of a configuration is told instead.
+    pub fn refused_nulls(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        if self.typed {
+            return Vec::new();
+        }
+        let mut object = object.clone();
+        prune::prune_root(self, &mut object);
+        default::fill(self, self.root, &mut object);
+        let mut without = object.clone();
+        default::drop_nulls(self, self.root, &mut without);
+        match old {
+            _ if without == object => Vec::new(),
+            Some(old) => self.validate_update(&object, old),
+            None => self.validate(&object),
+        }
+    }
+
     /// Fills in defaults only, as for an object read from the store after its schema gained some.
     pub fn fill_defaults(&self, object: &mut Value) {
         default::drop_nulls(self, self.root, object);

@@ -33,6 +33,7 @@ pub(super) async fn apply(context: &mut Context, part: Part, body: &Bytes) -> Re
                 let mut new = managed::apply(context, Some(old), &config, force)?;
                 check_names(context, &new)?;
                 check_uid(context, &new, old)?;
+                check_nulls(context, &new, Some(old))?;
                 context.shape(&mut new)?;
                 Ok(new)
             };
@@ -53,6 +54,7 @@ pub(super) async fn apply(context: &mut Context, part: Part, body: &Bytes) -> Re
         context.inspect(Operation::Create, &config, None)?;
         let mut new = managed::apply(context, None, &config, force)?;
         check_names(context, &new)?;
+        check_nulls(context, &new, None)?;
         context.shape(&mut new)?;
         match create_object(context, new, dry_run).await {
             Ok(created) => return view::object(context, StatusCode::CREATED, &created),
@@ -61,6 +63,11 @@ pub(super) async fn apply(context: &mut Context, part: Part, body: &Bytes) -> Re
         }
     }
     Err(context.target.modified())
+}
+
+fn check_nulls(context: &Context, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let causes = context.schema().map(|schema| schema.refused_nulls(new, old)).unwrap_or_default();
+    if causes.is_empty() { Ok(()) } else { Err(context.invalid(&context.target.name, causes)) }
 }
 
 /// Reads a configuration, JSON or YAML.

@@ -12,6 +12,7 @@ use futures::stream;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::list::{Filter, invalid_option};
 use super::respond::{self, Shape};
@@ -64,7 +65,10 @@ pub(super) fn watch(context: &mut Context) -> Result<Response, Status> {
         Err(gone) => return Ok(streaming(context, Body::from(error_line(&too_old(gone))))),
     };
     let now = Instant::now();
+    let withdrawn =
+        target.version_info().filter(|_| !target.resource.builtin()).map(|version| version.withdrawn.clone());
     let mut feed = Feed {
+        withdrawn: withdrawn.map(|token| Box::pin(token.cancelled_owned())),
         view: View { context: light(context), columns_sent: false },
         filter,
         prefix,
@@ -188,6 +192,8 @@ struct Feed {
     /// The time of the next bookmark, or the end. It stays set while events pass: with many watches, setting it anew for each event
     /// would be much of the work.
     alarm: Pin<Box<Sleep>>,
+    /// The end of a custom resource.
+    withdrawn: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     last_bookmark: u64,
     finished: bool,
 }
@@ -250,6 +256,12 @@ impl Feed {
 
     /// Waits for a change, the time of a bookmark, or the end.
     async fn wait(&mut self) {
+        let withdrawn = async {
+            match &mut self.withdrawn {
+                Some(withdrawn) => withdrawn.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             alive = self.watcher.changed() => self.finished |= !alive,
@@ -258,6 +270,8 @@ impl Feed {
                 self.alarm.as_mut().reset(next_alarm(self.bookmarks, Instant::now(), self.deadline));
                 self.bookmark();
             }
+            // The deletion of the last objects has been told.
+            () = withdrawn => self.finished = true,
         }
     }
 

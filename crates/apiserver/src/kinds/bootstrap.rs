@@ -71,7 +71,8 @@ pub(crate) async fn definitions(core: &Arc<Core>, wanted: Vec<Value>) -> Result<
     let Some(probe) = context(core, "apiextensions.k8s.io", "customresourcedefinitions") else { return Ok(()) };
     let stored = core.store.list(&probe.target.resource.storage, "", None);
     for object in stored.map(|l| l.objects).unwrap_or_default() {
-        crd::serve(core, &object.key)
+        // Names that are taken twice are dealt with below.
+        let _served = crd::serve(core, &object.key)
             .await
             .map_err(|reason| StartError::Stored { name: object.key.to_string(), reason })?;
     }
@@ -84,6 +85,7 @@ pub(crate) async fn definitions(core: &Arc<Core>, wanted: Vec<Value>) -> Result<
         // A deletion that the last process did not finish.
         crd::clean_up(core, &object.key).await;
     }
+    crd::reconsider(core).await;
     Ok(())
 }
 

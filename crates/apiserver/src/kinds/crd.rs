@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::bootstrap;
+use super::{bootstrap, stored};
 use crate::codec;
 use crate::handlers::{DeleteOptions, Part, delete_object, modify};
 use crate::managed;
@@ -103,8 +103,16 @@ pub(super) fn on_deletion(object: &mut Value) {
 }
 
 fn established(object: &Value) -> bool {
+    has_condition(object, "Established")
+}
+
+fn names_accepted(object: &Value) -> bool {
+    has_condition(object, "NamesAccepted")
+}
+
+fn has_condition(object: &Value, kind: &str) -> bool {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| c["type"] == "Established" && c["status"] == "True")
+    conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 fn set_condition(object: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
@@ -130,28 +138,67 @@ fn set_condition(object: &mut Value, kind: &str, status: &str, reason: &str, mes
 }
 
 /// Serves, changes or withdraws the resource of a definition, as the store says now.
-pub(super) async fn sync(core: &Core, name: &str) {
-    if let Err(reason) = serve(core, name).await {
+pub(super) async fn sync(core: &Arc<Core>, name: &str) {
+    match serve(core, name).await {
+        Ok(true) => {}
+        Ok(false) => rename(core, name, true).await,
         // Admission has checked the definition; only a newer or older program can have stored another.
-        tracing::warn!(definition = name, reason, "cannot serve custom resource");
+        Err(reason) => tracing::warn!(definition = name, reason, "cannot serve custom resource"),
     }
 }
 
-/// As [`sync`], telling why it cannot.
-pub(super) async fn serve(core: &Core, name: &str) -> Result<(), String> {
+/// Definitions whose names were taken get them when these have become free; the oldest first.
+pub(super) async fn reconsider(core: &Arc<Core>) {
+    let mut waiting: Vec<Value> = stored(core, GROUP, PLURAL, "").into_iter().filter(|o| !names_accepted(o)).collect();
+    waiting.sort_by_key(|object| object.meta_str("creationTimestamp").to_owned());
+    for object in waiting {
+        if name_conflict(core, &object).is_none() {
+            rename(core, object.meta_str("name"), false).await;
+        }
+    }
+}
+
+/// Judges the names of a stored definition again; when it has `lost` them to one that was served first, it is not established.
+async fn rename(core: &Arc<Core>, name: &str, lost: bool) {
+    let Some(mut context) = bootstrap::context(core, GROUP, PLURAL) else { return };
+    context.target.name = name.to_owned();
+    let judged = modify(&mut context, Part::Status, false, &mut |context, old| {
+        let mut new = old.clone();
+        if lost {
+            set_condition(&mut new, "Established", "False", "NotAccepted", "not all names are accepted");
+        }
+        prepare_update(&context.core, &mut new);
+        Ok(new)
+    })
+    .await;
+    match judged {
+        Err(status) if status.reason != "NotFound" => {
+            tracing::warn!(definition = name, error = %status, "cannot judge the names of a definition");
+        }
+        _ => {}
+    }
+}
+
+/// As [`sync`]: false when another resource has its names, which came first; or why it cannot be served.
+pub(super) async fn serve(core: &Core, name: &str) -> Result<bool, String> {
     let _guard = core.definitions.lock().await;
     let tables = core.registry.tables();
-    let Some(definitions) = tables.resource(GROUP, PLURAL) else { return Ok(()) };
+    let Some(definitions) = tables.resource(GROUP, PLURAL) else { return Ok(true) };
     let Some(stored) = core.store.get(&definitions.storage, name) else {
         core.registry.remove(name);
-        return Ok(());
+        return Ok(true);
     };
     let object = codec::decode(definitions, "v1", &stored).map_err(|s| s.to_string())?;
     if !established(&object) {
-        return Ok(());
+        return Ok(true);
+    }
+    // Two definitions that were made at the same time have not seen each other.
+    let is_new = tables.resources.iter().all(|resource| resource.origin != Origin::Crd(name.to_owned()));
+    if is_new && name_conflict(core, &object).is_some() {
+        return Ok(false);
     }
     core.registry.put(resource::from_definition(&object)?);
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes the objects of a definition which is being deleted, and lets go of it when none is left.

@@ -1,5 +1,7 @@
 //! The built-in resources. A kind stands here only when it has behaviour.
 
+use tokio_util::sync::CancellationToken;
+
 use super::resource::{Origin, Resource, Scope, Subresource, Version};
 
 /// Verbs of an ordinary resource.
@@ -263,6 +265,7 @@ fn resource(row: &Row) -> Resource {
             columns: Vec::new(),
             selectable_fields: strings(row.selectable),
             scale: None,
+            withdrawn: CancellationToken::new(),
         }],
         storage_version: VERSION.to_owned(),
         verbs: row.verbs,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 /// Whether objects of a resource live in namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -75,6 +77,8 @@ pub struct Version {
     pub selectable_fields: Vec<String>,
     /// JSON paths of the scale subresource (without the leading dot).
     pub scale: Option<ScalePaths>,
+    /// Cancelled when this version is served no more; its watches end then, as Kubernetes' do.
+    pub withdrawn: CancellationToken,
 }
 
 /// A subresource as discovery lists it.

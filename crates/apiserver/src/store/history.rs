@@ -99,3 +99,68 @@ fn cost(event: &Event) -> usize {
     let removed = if event.change == Change::Deleted { event.object.body.len() } else { 0 };
     160 + previous + removed
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// The `revision`th write of an object, over one of so many bytes.
+    fn write(revision: u64, superseded: usize) -> Event {
+        let object = |revision, size| {
+            let body = Bytes::from(vec![b' '; size]);
+            Arc::new(Object { key: "ns/name".into(), revision, body, labels: Arc::new([]) })
+        };
+        let previous = Some(object(revision - 1, superseded));
+        Event { revision, change: Change::Modified, object: object(revision, superseded), previous }
+    }
+
+    /// A history of writes, each so long after the one before it, and when the last was.
+    fn filled(count: u64, apart: Duration, superseded: usize) -> (History, Instant) {
+        let (mut history, mut now) = (History::starting_at(0), Instant::now());
+        for revision in 1..=count {
+            now += apart;
+            history.push(write(revision, superseded), now);
+        }
+        (history, now)
+    }
+
+    /// How many there are; and that a watch can start wherever the history says it can.
+    fn kept(history: &History) -> usize {
+        let first = history.events.front().unwrap().1.revision;
+        assert_eq!(first, history.complete_after() + 1);
+        assert_eq!(history.after(history.complete_after()).count(), history.events.len());
+        history.events.len()
+    }
+
+    #[test]
+    fn old_changes_go_but_for_the_last_few() {
+        let (mut history, now) = filled(1000, Duration::ZERO, 1);
+        assert_eq!(kept(&history), 1000);
+        history.push(write(1001, 1), now + KEEP_FOR);
+        assert_eq!(kept(&history), 1001, "none is older than the limit");
+        history.push(write(1002, 1), now + KEEP_FOR + Duration::from_secs(1));
+        assert_eq!(kept(&history), KEEP_AT_LEAST);
+    }
+
+    #[test]
+    fn changes_a_day_apart_are_kept_by_number() {
+        let (history, _) = filled(300, Duration::from_secs(86_400), 1);
+        assert_eq!(kept(&history), KEEP_AT_LEAST);
+    }
+
+    #[test]
+    fn young_changes_are_bounded_by_number() {
+        let (history, _) = filled(KEEP_AT_MOST as u64 + 100, Duration::ZERO, 1);
+        assert_eq!((kept(&history), history.complete_after()), (KEEP_AT_MOST, 100));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_size_and_the_last_change_stays() {
+        let (mut history, now) = filled(100, Duration::ZERO, 1 << 20);
+        assert_eq!(kept(&history), 7);
+        history.push(write(101, 2 * KEEP_BYTES), now);
+        assert_eq!(kept(&history), 1);
+    }
+}

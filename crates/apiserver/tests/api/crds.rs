@@ -4,6 +4,7 @@ use fv_apiserver::{ApiServerBuilder, Store};
 use serde_json::{Value, json};
 
 use crate::support::*;
+use crate::watches::Lines;
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -112,6 +113,71 @@ async fn broken_or_clashing_definitions_are_not_served() {
     let made = post(&server, CRDS, &clash).await.ok();
     assert_eq!(condition(&made, "NamesAccepted"), "False");
     get(&server, "/apis/test.dev/v1/others").await.finds_no_path();
+}
+
+/// A definition with the kind of another.
+fn clashing(plural: &str) -> Value {
+    let mut definition = gadgets();
+    definition["metadata"]["name"] = json!(format!("{plural}.test.dev"));
+    definition["spec"]["names"]["plural"] = json!(plural);
+    definition["spec"]["names"]["singular"] = json!(plural.trim_end_matches('s'));
+    definition
+}
+
+#[tokio::test]
+async fn names_that_become_free_go_to_the_definition_that_waits_for_them() {
+    let server = server().await;
+    for definition in [clashing("seconds"), clashing("thirds")] {
+        post(&server, CRDS, &definition).await.ok();
+    }
+    let named = |plural: &str| format!("{CRDS}/{plural}.test.dev");
+    let accepted = async |plural: &str| {
+        let definition = get(&server, &named(plural)).await.ok();
+        ["NamesAccepted", "Established"].map(|kind| condition(&definition, kind) == "True")
+    };
+    assert_eq!(accepted("seconds").await, [false, false]);
+    delete(&server, &named("gadgets"), &Value::Null).await.ok();
+    assert_eq!((accepted("seconds").await, accepted("thirds").await), ([true, true], [false, false]));
+    get(&server, "/apis/test.dev/v1/seconds").await.ok();
+    get(&server, "/apis/test.dev/v1/thirds").await.finds_no_path();
+    delete(&server, &named("seconds"), &Value::Null).await.ok();
+    assert_eq!(accepted("thirds").await, [true, true]);
+    get(&server, "/apis/test.dev/v1/thirds").await.ok();
+}
+
+#[tokio::test]
+async fn of_definitions_made_at_the_same_time_one_gets_the_names() {
+    let server = ApiServerBuilder::new(Store::memory()).build().await.unwrap();
+    let definitions = ["ones", "twos", "threes", "fours"].map(clashing);
+    let made = definitions.iter().map(|definition| post(&server, CRDS, definition));
+    for answer in futures::future::join_all(made).await {
+        answer.ok();
+    }
+    let list = get(&server, CRDS).await.ok();
+    let all = list["items"].as_array().unwrap();
+    let served = all.iter().filter(|definition| condition(definition, "Established") == "True").count();
+    assert_eq!((all.len(), served), (4, 1), "{list:#}");
+}
+
+#[tokio::test]
+async fn watches_end_with_the_definition_or_the_version() {
+    let server = server().await;
+    post(&server, WIDGETS, &widget("a", 1)).await.ok();
+    let old = "/apis/test.dev/v1alpha1/namespaces/default/widgets";
+    let mut of_the_old = Lines::open(&server, &format!("{old}?watch=1")).await;
+    let mut of_the_new = Lines::open(&server, &format!("{WIDGETS}?watch=1")).await;
+    of_the_old.expect("ADDED", "a").await;
+    of_the_new.expect("ADDED", "a").await;
+    let path = format!("{CRDS}/widgets.test.dev");
+    let mut definition = get(&server, &path).await.ok();
+    definition["spec"]["versions"][1]["served"] = json!(false);
+    put(&server, &path, &definition).await.ok();
+    assert_eq!(of_the_old.next().await, None);
+    merge(&server, &format!("{WIDGETS}/a"), &json!({"spec": {"size": 2}})).await.ok();
+    of_the_new.expect("MODIFIED", "a").await;
+    delete(&server, &path, &Value::Null).await.ok();
+    of_the_new.expect("DELETED", "a").await;
+    assert_eq!(of_the_new.next().await, None);
 }
 
 #[tokio::test]

@@ -16,13 +16,14 @@ use tower::ServiceExt as _;
 use crate::support::*;
 
 /// A watch read line by line.
-struct Lines {
+/// The events of a watch.
+pub(crate) struct Lines {
     body: BodyDataStream,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    async fn open(server: &ApiServer, path: &str) -> Lines {
+    pub(crate) async fn open(server: &ApiServer, path: &str) -> Lines {
         let mut request = Request::builder().uri(path).body(axum::body::Body::empty()).unwrap();
         request.extensions_mut().insert(UserInfo::admin("test"));
         let response = server.router().oneshot(request).await.unwrap();
@@ -30,7 +31,7 @@ impl Lines {
         Lines { body: response.into_body().into_data_stream(), rest: Vec::new() }
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -40,7 +41,7 @@ impl Lines {
         }
     }
 
-    async fn expect(&mut self, kind: &str, name: &str) -> Value {
+    pub(crate) async fn expect(&mut self, kind: &str, name: &str) -> Value {
         let event = self.next().await.unwrap();
         assert_eq!(
             (event["type"].as_str(), event["object"]["metadata"]["name"].as_str()),
@@ -153,12 +154,32 @@ async fn watcher_that_does_not_read_is_cut_off() {
     post(&server, MAPS, &config_map("a", "1")).await.ok();
     let from = server.store().revision();
     let mut lines = Lines::open(&server, &format!("{MAPS}?watch=1&resourceVersion={from}")).await;
+    let mut other = Lines::open(&server, &format!("{MAPS}?watch=1&resourceVersion={from}")).await;
     let big = "x".repeat(1_000_000);
     for n in 0..12 {
         merge(&server, &format!("{MAPS}/a"), &json!({"data": {"k": format!("{n}{big}")}})).await.ok();
+        // Who reads along is not hurt.
+        assert!(other.expect("MODIFIED", "a").await["data"]["k"].as_str().unwrap().starts_with(&format!("{n}x")));
     }
     let event = lines.next().await.unwrap();
     assert_eq!((event["type"].as_str(), event["object"]["code"].as_u64()), (Some("ERROR"), Some(410)));
+}
+
+#[tokio::test]
+async fn thousands_of_watches_see_a_change() {
+    let server = server().await;
+    let from = server.store().revision();
+    let path = format!("{MAPS}?watch=1&resourceVersion={from}");
+    let mut all = Vec::new();
+    for _ in 0..3000 {
+        all.push(Lines::open(&server, &path).await);
+    }
+    for n in 0..3 {
+        post(&server, MAPS, &config_map(&format!("a{n}"), "1")).await.ok();
+        for lines in &mut all {
+            lines.expect("ADDED", &format!("a{n}")).await;
+        }
+    }
 }
 
 /// Several writers, and watchers who break off and resume: each rebuilds exactly the final state, in order, without repetition.

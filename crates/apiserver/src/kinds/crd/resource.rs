@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use crate::meta::MetaExt as _;
 use crate::registry::builtin::{CUSTOM_VERBS, VIEW_VERBS};
@@ -118,6 +119,7 @@ fn version(entry: &Value, group: &str, kind: &str, others: &[Version]) -> Result
             .map(|path| path.trim_start_matches('.').to_owned())
             .collect(),
         scale,
+        withdrawn: CancellationToken::new(),
         name,
     })
 }

@@ -13,18 +13,30 @@ const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "Field
 pub(in crate::schema) fn check(schema: &Value, path: &str) -> Vec<Cause> {
     with_room(|| {
         let mut causes = Vec::new();
-        visit(schema, &mut Vec::new(), &mut |steps, _, rules| {
+        visit(schema, &mut Vec::new(), &mut |steps, values, rules| {
             let place = spell(path, steps);
             let lost = uncorrelated(schema, path, steps);
             for (i, rule) in rules.iter().enumerate() {
-                one(rule, &format!("{place}.{RULES}[{i}]"), lost.as_deref(), &mut causes);
+                let about = About { values, whole: steps.is_empty(), lost: lost.as_deref() };
+                one(rule, &format!("{place}.{RULES}[{i}]"), about, &mut causes);
             }
         });
         causes
     })
 }
 
-fn one(rule: &Value, at: &str, lost: Option<&str>, causes: &mut Vec<Cause>) {
+/// What a rule is about.
+#[derive(Clone, Copy)]
+struct About<'s> {
+    /// The schema of its values.
+    values: &'s Value,
+    /// Whether they are whole objects.
+    whole: bool,
+    /// The place below which nobody knows what a value was before.
+    lost: Option<&'s str>,
+}
+
+fn one(rule: &Value, at: &str, about: About<'_>, causes: &mut Vec<Cause>) {
     let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
     let (source, message) = (text("rule").trim(), text("message"));
     let breaks = |text: &str| text.trim().contains(['\n', '\r']);
@@ -60,20 +72,20 @@ fn one(rule: &Value, at: &str, lost: Option<&str>, causes: &mut Vec<Cause>) {
         let detail = "not supported yet by Ferrovirt: leave it out, and the rule applies to updates only";
         causes.push(Cause::forbidden(format!("{at}.optionalOldSelf"), detail));
     }
-    expression(source, &format!("{at}.rule"), rule, lost, causes);
+    expression(source, &format!("{at}.rule"), rule, about, causes);
     if !template.trim().is_empty() {
-        expression(template, &format!("{at}.messageExpression"), rule, lost, causes);
+        expression(template, &format!("{at}.messageExpression"), rule, about, causes);
     }
 }
 
-fn expression(source: &str, at: &str, rule: &Value, lost: Option<&str>, causes: &mut Vec<Cause>) {
+fn expression(source: &str, at: &str, rule: &Value, about: About<'_>, causes: &mut Vec<Cause>) {
     let parsed = match Expression::parse(source) {
         Ok(parsed) => parsed,
         Err(error) => {
             return causes.push(Cause::invalid(at, rule, &format!("compilation failed: {error}")));
         }
     };
-    let unknown = parsed.unknown(&["self", "oldSelf"]);
+    let unknown = parsed.unknown(about.values, about.whole);
     for name in unknown.names {
         let detail = format!("compilation failed: ERROR: undeclared reference to '{name}' (in container '')");
         causes.push(Cause::invalid(at, rule, &detail));
@@ -82,7 +94,11 @@ fn expression(source: &str, at: &str, rule: &Value, lost: Option<&str>, causes: 
         let detail = format!("compilation failed: ERROR: the function or macro '{name}' is not supported by Ferrovirt");
         causes.push(Cause::invalid(at, rule, &detail));
     }
-    if let Some(lost) = lost
+    for name in unknown.fields {
+        let detail = format!("compilation failed: ERROR: undefined field '{name}'");
+        causes.push(Cause::invalid(at, rule, &detail));
+    }
+    if let Some(lost) = about.lost
         && parsed.mentions("oldSelf")
     {
         let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}");

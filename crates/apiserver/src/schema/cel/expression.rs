@@ -1,10 +1,12 @@
-//! What an expression needs: functions and names that may be unknown here, and how deep its loops nest.
+//! What an expression needs: functions, names and fields that may be unknown here, and how deep its loops nest.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use kube_cel::KubeCelExt as _;
-use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
 use kube_cel::cel::{Context, ExecutionError, Program};
+use serde_json::{Value, json};
 
 /// An expression that is understood.
 pub(super) struct Expression {
@@ -16,6 +18,8 @@ pub(super) struct Expression {
 pub(super) struct Unknown {
     pub(super) functions: BTreeSet<String>,
     pub(super) names: BTreeSet<String>,
+    /// Fields that the schema does not have.
+    pub(super) fields: BTreeSet<String>,
 }
 
 impl Expression {
@@ -33,10 +37,15 @@ impl Expression {
         self.program.references().has_variable(variable)
     }
 
-    /// Functions and names beyond `variables` that nothing here provides.
-    pub(super) fn unknown(&self, variables: &[&str]) -> Unknown {
-        let mut walk = Walk { context: Context::default().with_all(), bound: Vec::new(), unknown: Unknown::default() };
-        walk.bound.extend(variables.iter().map(|v| (*v).to_owned()));
+    /// Functions, names and fields that nothing here provides, in a rule about values of this schema; of an object with its own metadata
+    /// when the schema is that of a `whole` object.
+    pub(super) fn unknown(&self, schema: &Value, whole: bool) -> Unknown {
+        let mut walk = Walk {
+            context: Context::default().with_all(),
+            whole: whole.then_some(schema),
+            bound: ["self", "oldSelf"].map(|name| (name.to_owned(), Some(schema))).into(),
+            unknown: Unknown::default(),
+        };
         walk.expression(self.program.expression());
         walk.unknown
     }
@@ -98,25 +107,93 @@ fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
     }
 }
 
-struct Walk {
+/// What of an object's own metadata rules may use.
+static METADATA: LazyLock<Value> = LazyLock::new(
+    || json!({"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}),
+);
+static TEXT: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
+
+/// A property's name in expressions, as the evaluator spells it. (Kubernetes doubles no single underscore: there is no way to such a
+/// property here, so rules that use one are refused.)
+fn escaped(property: &str) -> String {
+    const RESERVED: [&str; 21] = [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ];
+    if RESERVED.contains(&property) {
+        return format!("__{property}__");
+    }
+    property.replace('_', "__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
+}
+
+/// The schema of a list's items or of a map's values.
+fn elements(of: &Value) -> Option<&Value> {
+    let key = if is_list(of) { "items" } else { "additionalProperties" };
+    of.get(key).filter(|schema| schema.is_object())
+}
+
+fn is_list(of: &Value) -> bool {
+    of["type"] == "array"
+}
+
+struct Walk<'s> {
     context: Context<'static>,
-    /// Variables in scope.
-    bound: Vec<String>,
+    /// The schema of the whole object, in its own rules.
+    whole: Option<&'s Value>,
+    /// Variables in scope, with the schemas of their values where these are known.
+    bound: Vec<(String, Option<&'s Value>)>,
     unknown: Unknown,
 }
 
-impl Walk {
-    fn expression(&mut self, expression: &IdedExpr) {
+impl<'s> Walk<'s> {
+    fn is_bound(&self, name: &str) -> bool {
+        self.bound.iter().any(|(bound, _)| bound == name)
+    }
+
+    /// Walks through an expression; the schema of its value, where that can be told without evaluating it.
+    fn expression(&mut self, expression: &IdedExpr) -> Option<&'s Value> {
         match &expression.expr {
             Expr::Ident(name) => {
-                if !name.starts_with('@') && !self.bound.contains(name) {
+                if let Some((_, schema)) = self.bound.iter().rev().find(|(bound, _)| bound == name) {
+                    return *schema;
+                }
+                if !name.starts_with('@') {
                     self.unknown.names.insert(name.clone());
                 }
+                None
+            }
+            Expr::Select(select) => {
+                let of = self.expression(&select.operand)?;
+                self.field(of, &select.field)
+            }
+            Expr::Call(call) if call.func_name == operators::INDEX && call.args.len() == 2 => {
+                let of = self.expression(&call.args[0]);
+                self.expression(&call.args[1]);
+                elements(of?)
             }
             Expr::Call(call) => {
                 let space = call.target.as_deref().and_then(|target| match &target.expr {
                     // `sets.contains(…)`: the name of a library, not of a value.
-                    Expr::Ident(name) if !self.bound.contains(name) => Some(name.as_str()),
+                    Expr::Ident(name) if !self.is_bound(name) => Some(name.as_str()),
                     _ => None,
                 });
                 let name = match space {
@@ -131,19 +208,57 @@ impl Walk {
                 {
                     self.expression(target);
                 }
-                call.args.iter().for_each(|argument| self.expression(argument));
+                for argument in &call.args {
+                    self.expression(argument);
+                }
+                None
             }
             Expr::Comprehension(c) => {
-                self.expression(&c.iter_range);
+                let range = self.expression(&c.iter_range);
                 self.expression(&c.accu_init);
                 let outside = self.bound.len();
-                self.bound.extend([c.iter_var.clone(), c.accu_var.clone()]);
-                self.bound.extend(c.iter_var2.clone());
-                [&c.loop_cond, &c.loop_step, &c.result].into_iter().for_each(|part| self.expression(part));
+                let elements = range.and_then(elements);
+                // One variable goes through the items of a list or the keys of a map; of two the second one through the values.
+                let items = elements.filter(|_| c.iter_var2.is_none() && range.is_some_and(is_list));
+                self.bound.extend([(c.iter_var.clone(), items), (c.accu_var.clone(), None)]);
+                self.bound.extend(c.iter_var2.clone().map(|name| (name, elements)));
+                for part in [&c.loop_cond, &c.loop_step, &c.result] {
+                    self.expression(part);
+                }
                 self.bound.truncate(outside);
+                None
             }
-            _ => children(expression).into_iter().for_each(|part| self.expression(part)),
+            _ => {
+                for part in children(expression) {
+                    self.expression(part);
+                }
+                None
+            }
         }
+    }
+
+    /// The schema of a field, by its name in expressions.
+    fn field(&mut self, of: &'s Value, name: &str) -> Option<&'s Value> {
+        if of["type"] != "object" {
+            return None;
+        }
+        if of.get("additionalProperties").is_some_and(Value::is_object) {
+            return of.get("additionalProperties");
+        }
+        let is_whole = self.whole.is_some_and(|whole| std::ptr::eq(whole, of));
+        if is_whole || of["x-kubernetes-embedded-resource"] == true {
+            match name {
+                "metadata" => return Some(&METADATA),
+                "apiVersion" | "kind" => return Some(&TEXT),
+                _ => {}
+            }
+        }
+        let properties = of.get("properties").and_then(Value::as_object);
+        let found = properties.into_iter().flatten().find(|(property, _)| escaped(property) == name);
+        if found.is_none() && of["x-kubernetes-preserve-unknown-fields"] != true {
+            self.unknown.fields.insert(name.to_owned());
+        }
+        found.map(|(_, schema)| schema)
     }
 
     /// Whether a function can be called. Operators, whose names are no identifiers, always can.

@@ -340,3 +340,66 @@ fn rules_at_the_limits_are_compiled_and_evaluated() {
         }
     }
 }
+
+#[test]
+fn rules_on_fields_that_the_schema_does_not_have_are_refused() {
+    let spec = |rule: &str| {
+        json!({
+            "type": "object",
+            "properties": {
+                "size": {"type": "integer"},
+                "a-b": {"type": "string"},
+                "namespace": {"type": "string"},
+                "with_underscore": {"type": "string"},
+                "ports": {"type": "array", "items": {"type": "object", "properties": {"number": {"type": "integer"}}}},
+                "labels": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
+                "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
+            },
+            "x-kubernetes-validations": [{"rule": rule}],
+        })
+    };
+    for good in [
+        "self.size > oldSelf.size",
+        "self.a__dash__b == self.__namespace__",
+        "self.ports.all(p, p.number > 0)",
+        "self.ports.map(p, p.number).exists(n, n > 3)",
+        "self.ports[0].number > 0",
+        "self.labels.all(key, key.size() < 5 && self.labels[key].x != '')",
+        "self.labels.any.x == ''",
+        "self.open.anything == 1",
+        "self.pod.metadata.name == self.pod.kind",
+        "has(self.size) && !has(self.ports)",
+    ] {
+        assert_eq!(refused(spec(good)), Vec::<String>::new(), "{good}");
+    }
+    for (bad, field) in [
+        ("self.nope > 1", "nope"),
+        ("oldSelf.size < 1 || has(oldSelf.nope)", "nope"),
+        ("self.ports.all(p, p.name == '')", "name"),
+        ("self.ports[0].port > 0", "port"),
+        ("self.labels['a'].y == ''", "y"),
+        ("self.pod.metadata.labels.size() > 0", "labels"),
+        ("self.metadata.name == ''", "metadata"),
+        ("self.with_underscore == ''", "with_underscore"),
+    ] {
+        let found = refused(spec(bad));
+        let said = format!("compilation failed: ERROR: undefined field '{field}'");
+        assert!(found.len() == 1 && found[0].ends_with(&said), "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn rules_of_a_whole_object_may_use_its_name_and_type() {
+    let mut whole = definition(json!({"type": "object", "properties": {"size": {"type": "integer"}}}));
+    let mut with = |rule: &str| {
+        whole["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] = json!([{"rule": rule}]);
+        texts(crd::check(&whole, None))
+    };
+    for good in ["self.metadata.name == self.kind", "self.apiVersion != '' && self.spec.size > 0"] {
+        assert_eq!(with(good), Vec::<String>::new(), "{good}");
+    }
+    for bad in ["self.metadata.namespace == ''", "self.status.phase == ''"] {
+        assert!(with(bad)[0].contains("undefined field"), "{bad}");
+    }
+}
