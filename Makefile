@@ -33,7 +33,7 @@ conformance: setup clients ## Compare the API server with a real kube-apiserver:
 	cargo build -p fv-conformance
 	target/debug/fv-conformance --kubernetes "$$(nice tests/cluster/build.sh kube-apiserver etcd)" $(CONFORMANCE)
 
-clients: setup   ## The part of it with real clients: kubectl, client-go, controller-runtime, Python.
+clients: setup   ## The part of it with real clients: kubectl, client-go, controller-runtime, Python, kube-rs.
 	cargo build -p fv-clients
 	target/debug/fv-clients --kubernetes "$$(nice tests/cluster/build.sh kube-apiserver etcd kube-controller-manager kubectl)" $(CLIENTS)
 

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 mod programs;
+mod rust;
 mod session;
 mod text;
 
@@ -92,6 +93,13 @@ async fn clients(arguments: &Arguments) -> Result<ExitCode> {
         faults += kubectl_sessions(&ours, &real, &programs, &sessions, &known, arguments.only.is_none()).await?;
     }
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name == only);
+    if wanted("rust") {
+        for (which, server) in [("ours", &mut ours), ("real", &mut real)] {
+            let begin = Instant::now();
+            let worked = rust::against(server, |line| println!("  {which}: {line}")).await;
+            faults += report("rust", which, begin, worked);
+        }
+    }
     if wanted("go") {
         faults += run(&Client::go(&here.join("go")).await?, [("ours", &mut ours), ("real", &mut real)]).await;
     }
@@ -116,15 +124,23 @@ async fn run(client: &Client, servers: [(&str, &mut Processes); 2]) -> usize {
     for (which, server) in servers {
         let begin = Instant::now();
         let told = |line: &str| println!("  {which}: {line}");
-        match client.against(server, told).await {
-            Ok(()) => println!("{}: works with {which}; {:.1} s.", client.name, begin.elapsed().as_secs_f64()),
-            Err(error) => {
-                println!("== {} does not work with {which}: {error:#}", client.name);
-                failed += 1;
-            }
-        }
+        failed += report(client.name, which, begin, client.against(server, told).await);
     }
     failed
+}
+
+/// Says how a client did with a server; returns how often it failed.
+fn report(client: &str, which: &str, begin: Instant, worked: Result<()>) -> usize {
+    match worked {
+        Ok(()) => {
+            println!("{client}: works with {which}; {:.1} s.", begin.elapsed().as_secs_f64());
+            0
+        }
+        Err(error) => {
+            println!("== {client} does not work with {which}: {error:#}");
+            1
+        }
+    }
 }
 
 /// Returns how many steps differ unexpectedly, and how many entries of the list are stale (if that is asked for).

@@ -3,5 +3,5 @@
 mod case;
 mod strategy;
 
-pub use case::{Case, run};
+pub use case::{APPLY, Case, Patch, run};
 pub use strategy::cases;

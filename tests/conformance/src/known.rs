@@ -16,8 +16,8 @@ pub struct Entry {
     /// Only these steps (from 1); none = any.
     #[serde(default)]
     pub steps: Vec<usize>,
-    /// Only differences at or below these pointers (`*` stands for one part); none = anywhere.
-    #[serde(default)]
+    /// Only differences at or below these pointers (`*` stands for one part). An entry says where it applies: one about words must
+    /// not excuse another status code.
     pub at: Vec<String>,
     /// Why it differs.
     pub reason: String,
@@ -52,7 +52,7 @@ impl Known {
                 None => sequence == entry.sequence,
             };
             let here = entry.steps.is_empty() || entry.steps.contains(&step);
-            if named && here && (entry.at.is_empty() || entry.at.iter().any(|pattern| below(at, pattern))) {
+            if named && here && entry.at.iter().any(|pattern| below(at, pattern)) {
                 entry.used.borrow_mut().insert(step);
                 covered = true;
             }
@@ -84,7 +84,7 @@ mod tests {
     fn an_entry_covers_its_step_and_place_and_nothing_else() {
         let known = Known::parse(
             "- {sequence: a/x, steps: [2], at: [/body/message], reason: words}\n- {sequence: b/*, at: [/body/*/x], reason: why}\n\
-             - {sequence: c, reason: stale}\n- {sequence: b/*, steps: [1, 2], reason: half stale}\n",
+             - {sequence: c, at: [/body], reason: stale}\n- {sequence: b/*, steps: [1, 2], at: [/body], reason: half stale}\n",
         )
         .unwrap();
         assert!(known.covers("a/x", 2, "/body/message"));
@@ -92,6 +92,12 @@ mod tests {
         assert!(!known.covers("a/xy", 2, "/body/message") && !known.covers("a/x", 2, "/body"));
         assert!(known.covers("b/anything", 1, "/body/items/x/deep"));
         assert_eq!(known.unused().map(|e| e.sequence.as_str()).collect::<Vec<_>>(), ["c", "b/*"]);
+    }
+
+    #[test]
+    fn an_entry_that_does_not_say_where_is_refused() {
+        let refused = Known::parse("- {sequence: a/x, reason: everything may differ}").unwrap_err();
+        assert!(format!("{refused:#}").contains("at"), "{refused:#}");
     }
 
     #[test]

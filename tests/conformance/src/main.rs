@@ -79,7 +79,7 @@ async fn conformance(arguments: &Arguments) -> Result<ExitCode> {
     let mismatches = generate::run(ours.client(), real.client(), &known, seed, arguments.cases).await?;
     for mismatch in &mismatches {
         println!("== generated/{}: {}", mismatch.case.theme, mismatch.case.object);
-        mismatch.case.patches.iter().for_each(|(media, patch)| println!("   {media} {patch}"));
+        mismatch.case.patches.iter().for_each(|patch| println!("   {}{} {}", patch.media, patch.query, patch.body));
         mismatch.differences.iter().for_each(|(step, difference)| println!("step {step} {difference}"));
     }
     faults += mismatches.len();

@@ -30,9 +30,23 @@ pub struct Case {
     pub collection: &'static str,
     /// The object without its name.
     pub object: Value,
-    /// Media type and body of each patch.
-    pub patches: Vec<(&'static str, Value)>,
+    /// What is done to the object.
+    pub patches: Vec<Patch>,
 }
+
+/// One patch.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    /// Media type.
+    pub media: &'static str,
+    /// Of the request, with its question mark; or empty.
+    pub query: &'static str,
+    /// Body; that of an apply patch gets the object's name.
+    pub body: Value,
+}
+
+/// Server-side apply.
+pub const APPLY: &str = "application/apply-patch+yaml";
 
 /// A case on which the servers disagree, made small.
 #[derive(Debug)]
@@ -124,14 +138,19 @@ async fn observe(client: &Client, case: &Case, name: &str) -> Result<Vec<Value>>
     let mut observed = Vec::new();
     let created = client.send("POST", case.collection, &header("application/json"), object.to_string().into()).await?;
     let made = created.code == 201;
-    let mut look = |a: crate::client::Answer| normaliser.apply(json!({"code": a.code, "body": a.body}), false);
+    let mut look = |a: crate::client::Answer| normaliser.apply(json!({"code": a.code, "body": a.body}), true);
     observed.push(look(created));
     if !made {
         return Ok(observed);
     }
     let path = format!("{}/{name}", case.collection);
-    for (media, patch) in &case.patches {
-        observed.push(look(client.send("PATCH", &path, &header(media), patch.to_string().into()).await?));
+    for Patch { media, query, body } in &case.patches {
+        let mut body = body.clone();
+        if *media == APPLY {
+            body["metadata"]["name"] = json!(name);
+        }
+        let path = format!("{path}{query}");
+        observed.push(look(client.send("PATCH", &path, &header(media), body.to_string().into()).await?));
     }
     Ok(observed)
 }

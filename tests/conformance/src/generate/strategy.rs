@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::case::Case;
+use super::case::{APPLY, Case, Patch};
 
 const MERGE: &str = "application/merge-patch+json";
 const JSON: &str = "application/json-patch+json";
@@ -30,18 +30,44 @@ fn case(
     strategic: bool,
 ) -> impl Strategy<Value = Case> {
     let patch = {
-        let merge = object.clone().prop_map(|o| (MERGE, without_type(o)));
-        let operations = vec(operation(), 1..4).prop_map(|o| (JSON, Value::Array(o)));
-        let nulls = (object.clone(), key()).prop_map(|(o, key)| (MERGE, with_null(without_type(o), key)));
-        let choice = prop_oneof![merge, operations, nulls];
+        let merge = object.clone().prop_map(|o| plain(MERGE, without_type(o)));
+        let operations = vec(operation(), 1..4).prop_map(|o| plain(JSON, Value::Array(o)));
+        let nulls = (object.clone(), key()).prop_map(|(o, key)| plain(MERGE, with_null(without_type(o), key)));
+        // Two managers, who take fields from each other, and leave out what they had set.
+        let managers =
+            ["?fieldManager=one", "?fieldManager=two", "?fieldManager=one&force=true", "?fieldManager=two&force=true"];
+        let applied = (object.clone(), prop::sample::select(managers.to_vec())).prop_map(|(body, query)| Patch {
+            media: APPLY,
+            query,
+            body: without_the_invisible(body),
+        });
+        let choice = prop_oneof![1 => merge, 1 => operations, 1 => nulls, 2 => applied];
         if strategic {
-            let strategic = object.clone().prop_map(|o| (STRATEGIC, without_type(o)));
+            let strategic = object.clone().prop_map(|o| plain(STRATEGIC, without_type(o)));
             prop_oneof![choice, strategic].boxed()
         } else {
             choice.boxed()
         }
     };
     (object, vec(patch, 0..4)).prop_map(move |(object, patches)| Case { theme, collection, object, patches })
+}
+
+/// Without what the real server stores and never shows: empty maps and lists of the metadata, which make its next write one that
+/// changes nothing, and a null that no type forbids, which counts as a change of what is desired.
+fn without_the_invisible(mut object: Value) -> Value {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, value| *value != json!({}) && *value != json!([]));
+    }
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("free").is_some_and(Value::is_null)
+    {
+        spec.shift_remove("free");
+    }
+    object
+}
+
+fn plain(media: &'static str, body: Value) -> Patch {
+    Patch { media, query: "", body }
 }
 
 fn without_type(mut object: Value) -> Value {
