@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::harness::{Console, Instance, Running, boot_commands, manifest, namespace::uid, page, until};
+use crate::harness::{Console, Instance, Running, boot_commands, manifest, namespace::uid, needs, page, until};
 
 #[test]
 fn guest_boots_to_login_and_cloud_init_took_effect() {
@@ -27,6 +27,22 @@ fn guest_boots_to_login_and_cloud_init_took_effect() {
     let page = ns.booted(&vmi);
     assert_eq!(page.hostname, "from-cloud-init");
     assert_eq!(console.run("cat /proc/sys/kernel/random/boot_id"), page.boot_id);
+}
+
+#[test]
+fn processor_of_the_host_falls_back_without_kvm_and_an_event_says_so() {
+    needs!(Daemon);
+    let instance = Instance::shared();
+    let has_kvm =
+        instance.ferrovirt(&["doctor"]).out.lines().any(|line| line.starts_with("ok") && line.contains("KVM"));
+    let ns = instance.namespace();
+    for model in ["host-model", "host-passthrough"] {
+        ns.run_vm(&manifest(model, "Always", |spec| spec["domain"]["cpu"] = json!({"model": model})));
+        if !has_kvm {
+            let event = ns.until_event(model, "CPUModelFallback");
+            assert!(event["message"].as_str().unwrap().contains(model) && event["type"] == "Warning", "{event}");
+        }
+    }
 }
 
 #[test]

@@ -87,9 +87,13 @@ fn the_machines_own_daemon_is_not_replaced_while_guests_run_that_it_may_know() {
     stop_libvirtd(&machine.config).unwrap();
     // By its name a QEMU with one of our guests.
     let mut guest = Command::new("sh").args(["-c", "read _", "guest=fv-test"]).stdin(Stdio::piped()).spawn().unwrap();
-    let refused = ensure_libvirtd(&world.config).unwrap_err();
+    // A moment after its start a process has no command line yet.
+    let words = format!("/proc/{}/cmdline", guest.id());
+    wait_until("its command line", || std::fs::read_to_string(&words).is_ok_and(|line| line.contains("guest=fv-test")));
+    let refused = ensure_libvirtd(&world.config);
     guest.kill().unwrap();
     guest.wait().unwrap();
+    let refused = refused.unwrap_err();
     assert!(matches!(&refused, DaemonError::SystemDaemonGone { socket: gone } if *gone == socket), "{refused}");
     assert!(refused.to_string().contains("start it again"), "{refused}");
 }
