@@ -327,4 +327,53 @@ mod tests {
         let turns = turns.load(Ordering::Relaxed);
         assert!(turns >= pieces, "another task had {turns} turns during {pieces} pieces");
     }
+
+    #[tokio::test]
+    async fn of_two_definitions_with_one_name_that_a_crash_left_established_one_is_served() {
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let definition = |plural: &str, status: Value| {
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": format!("{plural}.test.dev"), "uid": plural, "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {
+                    "group": "test.dev", "scope": "Cluster", "conversion": {"strategy": "None"},
+                    "names": {"plural": plural, "singular": plural, "kind": "Thing", "listKind": "ThingList"},
+                    "versions": [{"name": "v1", "served": true, "storage": true,
+                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+                },
+                "status": status,
+            })
+        };
+        let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "x", "message": "x"});
+        let accepted =
+            json!({"conditions": [condition("NamesAccepted"), condition("Established")], "storedVersions": ["v1"]});
+        let store = Store::memory();
+        for plural in ["ones", "twos"] {
+            let object = definition(plural, accepted.clone());
+            let write = crate::store::Write {
+                table: "apiextensions.k8s.io/customresourcedefinitions".into(),
+                key: format!("{plural}.test.dev").into(),
+                expect: crate::store::Expect::Absent,
+                action: crate::store::Action::Put(crate::store::Encoded::new(&object)),
+            };
+            store.write(write).await.unwrap();
+        }
+        let server = crate::ApiServerBuilder::new(store).build().await.unwrap();
+        let mut request = Request::get(definitions).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(UserInfo::admin("test"));
+        let body = server.router().oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let list: Value = serde_json::from_slice(&body).unwrap();
+        let established: Vec<bool> = list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|object| {
+                let conditions = object["status"]["conditions"].as_array().unwrap();
+                conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+            })
+            .collect();
+        assert_eq!(established, [true, false], "{list:#}");
+        assert_eq!(send(&server, Method::GET, "/apis/test.dev/v1/ones", &json!({})).await, StatusCode::OK);
+        assert_eq!(send(&server, Method::GET, "/apis/test.dev/v1/twos", &json!({})).await, StatusCode::NOT_FOUND);
+    }
 }

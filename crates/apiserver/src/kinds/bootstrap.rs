@@ -71,10 +71,13 @@ pub(crate) async fn definitions(core: &Arc<Core>, wanted: Vec<Value>) -> Result<
     let Some(probe) = context(core, "apiextensions.k8s.io", "customresourcedefinitions") else { return Ok(()) };
     let stored = core.store.list(&probe.target.resource.storage, "", None);
     for object in stored.map(|l| l.objects).unwrap_or_default() {
-        // Names that are taken twice are dealt with below.
-        let _served = crd::serve(core, &object.key)
+        let served = crd::serve(core, &object.key)
             .await
             .map_err(|reason| StartError::Stored { name: object.key.to_string(), reason })?;
+        if !served {
+            // The last process ended before it saw that two have the same names.
+            crd::sync(core, &object.key).await;
+        }
     }
     for definition in wanted {
         let name = definition.meta_str("name").to_owned();
