@@ -150,7 +150,7 @@ YAML
 }
 indented() { sed 's/^/    /'; }
 
-# --- the guests: one boot serves several cases. Every case is seen with a BIOS and with OVMF. ---------------------------------------------------------------------------
+# --- the guests: one boot serves several cases; cloud-init, scp and power-off are seen with a BIOS and with OVMF -----------
 bios='{bios: {}}' efi='{efi: {secureBoot: false}}'
 apply_nocloud() {
   manifest nocloud "cloudInitNoCloud:

@@ -1,6 +1,7 @@
 //! kube-rs: its runtime's watcher, also while the server is killed and started again, and its finalizer helper.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -95,17 +96,6 @@ async fn agree(api: &Api<ConfigMap>, held: &Store<ConfigMap>) -> Result<()> {
     }
 }
 
-#[derive(Debug)]
-struct Never;
-
-impl std::fmt::Display for Never {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("never")
-    }
-}
-
-impl std::error::Error for Never {}
-
 /// A controller holds an object until it has cleaned up.
 async fn finalized(api: &Api<ConfigMap>) -> Result<()> {
     let cleaned = Arc::new(AtomicUsize::new(0));
@@ -118,7 +108,7 @@ async fn finalized(api: &Api<ConfigMap>) -> Result<()> {
                     if let Event::Cleanup(_) = event {
                         count.fetch_add(1, Ordering::SeqCst);
                     }
-                    Ok::<_, Never>(Action::await_change())
+                    Ok::<_, Infallible>(Action::await_change())
                 })
                 .await
             }
