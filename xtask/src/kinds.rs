@@ -1,14 +1,16 @@
-//! What the API server knows of built-in kinds, generated from the Kubernetes that `tests/cluster/go.mod` pins.
+//! What the API server and the operator know of built-in kinds, generated from the Kubernetes that `tests/cluster/go.mod` pins.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+mod merges;
 mod messages;
 mod schemas;
 
 const FOLDER: &str = "crates/apiserver/src/schema";
+const MERGES: &str = "crates/render/src/install/merges.json";
 
 /// Writes the tables.
 pub(crate) fn write(root: &Path) -> Result<()> {
@@ -29,11 +31,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn render(root: &Path) -> Result<[(PathBuf, String); 2]> {
+fn render(root: &Path) -> Result<[(PathBuf, String); 3]> {
     let module = |name: &str| module(root, name);
     let folder = root.join(FOLDER);
+    let kubernetes = module("k8s.io/kubernetes")?;
     Ok([
-        (folder.join("builtin/table.json"), schemas::render(&module("k8s.io/kubernetes")?)?),
+        (folder.join("builtin/table.json"), schemas::render(&kubernetes)?),
+        (root.join(MERGES), merges::render(&kubernetes)?),
         (folder.join("protobuf/table.txt"), messages::render(&module("k8s.io/api")?, &module("k8s.io/apimachinery")?)?),
     ])
 }

@@ -51,10 +51,10 @@ const LAYERS: &[(&str, u8)] = &[
     ("xtask", 5),
 ];
 
-/// Dependencies within a layer that are meant: plans name the objects that `render` builds, and every server of ours accepts
-/// connections in the same way.
+/// Dependencies within a layer that are meant: plans name the objects that `render` builds, which owners patch as Kubernetes does, and every
+/// server of ours accepts connections in the same way.
 const WITHIN: &[(&str, &str)] =
-    &[("fv-plan", "fv-render"), ("fv-apiserver", "fv-runtime"), ("fv-stream", "fv-runtime")];
+    &[("fv-plan", "fv-render"), ("fv-render", "fv-smd"), ("fv-apiserver", "fv-runtime"), ("fv-stream", "fv-runtime")];
 
 /// Layers of pure crates, which may also use no effectful library.
 const PURE: u8 = 1;

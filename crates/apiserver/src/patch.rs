@@ -3,16 +3,17 @@
 //! What server-side apply sends is no patch but a configuration, see `handlers`.
 
 mod json;
-mod strategic;
+#[cfg(test)]
+mod strategic_tests;
 
+use fv_smd::strategic::{self, PatchMerge, Place, Refused};
 use serde_json::Value;
 
 use crate::limits;
 use crate::registry::Resource;
-use crate::schema::{Structural, strict};
+use crate::schema::{self, NodeId, Structural, strict};
 use crate::status::Status;
 use json::MAX_OPERATIONS;
-use strategic::Refused;
 
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
@@ -99,7 +100,7 @@ impl Patch {
                 let Some(schema) = schema else {
                     return Err(Status::bad_request("strategic merge patch format is not supported"));
                 };
-                strategic::merge(&mut patched, patch, schema).map_err(|refused| match refused {
+                strategic::patch(&mut patched, patch, Node::root(schema)).map_err(|refused| match refused {
                     Refused::Format(message) => Status::bad_request(message),
                     Refused::Content(message) => Status::new(500, "", message),
                 })?;
@@ -109,6 +110,37 @@ impl Patch {
             return Err(Status::bad_request("the patch turns the object into something else"));
         }
         Ok(patched)
+    }
+}
+
+/// A place of a built-in kind's schema.
+#[derive(Clone, Copy)]
+struct Node<'s> {
+    schema: &'s Structural,
+    id: NodeId,
+}
+
+impl<'s> Node<'s> {
+    fn root(schema: &'s Structural) -> Self {
+        Node { schema, id: schema.root() }
+    }
+}
+
+impl<'s> Place<'s> for Node<'s> {
+    fn field(self, name: &str) -> Option<Self> {
+        self.schema.node(self.id).field(name).map(|id| Node { id, ..self })
+    }
+
+    fn items(self) -> Option<Self> {
+        self.schema.node(self.id).items.map(|id| Node { id, ..self })
+    }
+
+    fn merge(self) -> Option<PatchMerge<'s>> {
+        Some(match self.schema.node(self.id).patch.as_deref()? {
+            schema::PatchMerge::Set => PatchMerge::Set,
+            schema::PatchMerge::Key(key) => PatchMerge::Key(key),
+            schema::PatchMerge::Replace => PatchMerge::Replace,
+        })
     }
 }
 

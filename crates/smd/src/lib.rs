@@ -6,7 +6,8 @@
 //! - [`Schema`], [`Type`]: what a schema says of structs, maps, lists and scalars, and the walks over values it steers: the set
 //!   of a value, comparison, merge, removal;
 //! - [`Managed`]: the entries of `metadata.managedFields`;
-//! - [`track()`] after an update or patch, [`apply()`] for an apply.
+//! - [`track()`] after an update or patch, [`apply()`] for an apply;
+//! - [`strategic`]: the strategic merge patch, which needs to know less of a kind.
 //!
 //! Everything is pure: values and the time of the request in, values out.
 
@@ -19,6 +20,7 @@ mod managed;
 mod path;
 mod schema;
 mod set;
+pub mod strategic;
 mod strip;
 mod track;
 mod typed;

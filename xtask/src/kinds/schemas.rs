@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 /// Documents (after `api/openapi-spec/v3/`) and the kinds wanted of each, after the prefix of its definitions.
@@ -63,12 +63,7 @@ pub(super) fn render(kubernetes: &Path) -> Result<String> {
     let mut published = Map::new();
     let mut wanted = Vec::new();
     for (document, prefix, kinds) in KINDS {
-        let path = kubernetes.join("api/openapi-spec/v3").join(format!("{document}_openapi.json"));
-        let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let mut value: Value = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
-        if let Value::Object(schemas) = value["components"]["schemas"].take() {
-            published.extend(schemas);
-        }
+        published.extend(self::document(kubernetes, document)?);
         for kind in *kinds {
             wanted.push(format!("{prefix}.{kind}"));
             let list = format!("{prefix}.{kind}List");
@@ -105,6 +100,17 @@ pub(super) fn render(kubernetes: &Path) -> Result<String> {
     }
     let lines: Vec<String> = table.iter().map(|(name, schema)| format!("{}:{schema}", json!(name))).collect();
     Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
+}
+
+/// The definitions of a published document.
+pub(super) fn document(kubernetes: &Path, name: &str) -> Result<Map<String, Value>> {
+    let path = kubernetes.join("api/openapi-spec/v3").join(format!("{name}_openapi.json"));
+    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let mut value: Value = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
+    match value["components"]["schemas"].take() {
+        Value::Object(schemas) => Ok(schemas),
+        _ => bail!("{} has no schemas", path.display()),
+    }
 }
 
 /// One schema without descriptions, without defaults that only say "zero", and with plain references.

@@ -11,7 +11,7 @@ use crate::validate::placement;
 pub(super) const BLOCK_UNINSTALL: &str = "BlockUninstallIfWorkloadsExist";
 const UNINSTALL: [&str; 2] = ["RemoveWorkloads", BLOCK_UNINSTALL];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
-const PATCH_TYPES: [&str; 2] = ["json", "merge"];
+const PATCH_TYPES: [&str; 3] = ["json", "merge", "strategic"];
 
 pub(super) fn check(spec: &KubeVirtSpec, field: &Field, causes: &mut Causes) {
     one_of(&spec.uninstall_strategy, &UNINSTALL, &field.child("uninstallStrategy"), causes);
@@ -138,12 +138,7 @@ fn customizations(customized: &CustomizeComponents, field: &Field, causes: &mut 
                 causes.required(&field.child(name), format!("{} must be given", field.child(name)));
             }
         }
-        let at = field.child("type");
-        if patch.type_ == "strategic" {
-            causes.unimplemented(&at, &patch.type_, "use json or merge");
-        } else {
-            one_of(&Some(patch.type_.clone()), &PATCH_TYPES, &at, causes);
-        }
+        one_of(&Some(patch.type_.clone()), &PATCH_TYPES, &field.child("type"), causes);
         let at = field.child("patch");
         match serde_json::from_str::<Value>(&patch.patch) {
             Ok(value) if patch.type_ == "json" && !value.is_array() => {

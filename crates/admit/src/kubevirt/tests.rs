@@ -75,11 +75,6 @@ fn what_is_not_implemented_is_refused_with_its_path_and_a_way_out() {
             "spec.certificateRotateStrategy.selfSigned.caRotateInterval: 24h is not supported yet by Ferrovirt: use ca.duration",
         ),
         (
-            json!({"customizeComponents": {"patches": [
-                {"resourceType": "Deployment", "resourceName": "virt-api", "type": "strategic", "patch": "{}"}]}}),
-            "spec.customizeComponents.patches[0].type: strategic is not supported yet by Ferrovirt: use json or merge",
-        ),
-        (
             json!({"synchronizationPort": "9185"}),
             "spec.synchronizationPort: 9185 is not supported yet by Ferrovirt: remove it",
         ),
@@ -117,7 +112,7 @@ fn values_that_cannot_work_are_refused_with_path_and_way_out() {
         (
             json!({"customizeComponents": {"patches": [
                 {"resourceType": "Deployment", "resourceName": "virt-api", "type": "apply", "patch": "{}"}]}}),
-            "spec.customizeComponents.patches[0].type 'apply': use one of json, merge",
+            "spec.customizeComponents.patches[0].type 'apply': use one of json, merge, strategic",
         ),
         (
             json!({"workloads": {"nodePlacement": {"nodeSelector": {"a b": "c"}}}}),

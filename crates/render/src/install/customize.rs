@@ -1,33 +1,30 @@
 //! `spec.customizeComponents`: what owners change in the rendered objects.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use fv_api::{CustomizeComponentsPatch, KubeVirt};
+use fv_smd::strategic::{self, PatchMerge, Place};
 use serde_json::{Value, json};
 
 use super::object::Object;
 
-/// A patch that cannot be applied.
+/// A patch that cannot be applied. The texts are whole: they are shown in a condition.
 #[derive(Debug, thiserror::Error)]
 pub enum CustomizeError {
     #[error("spec.customizeComponents.patches[{index}]: there is no {kind} {name}")]
     NoTarget { index: usize, kind: String, name: String },
-    #[error("spec.customizeComponents.patches[{index}].patch is not JSON of a {type_} patch")]
-    Text {
-        index: usize,
-        type_: String,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("spec.customizeComponents.patches[{index}] does not fit {kind} {name}")]
-    Apply {
-        index: usize,
-        kind: String,
-        name: String,
-        #[source]
-        source: json_patch::PatchError,
-    },
-    #[error("spec.customizeComponents.patches[{index}].type {type_:?}: use json or merge")]
+    #[error("spec.customizeComponents.patches[{index}].patch is not JSON of a {type_} patch: {source}")]
+    Text { index: usize, type_: String, source: serde_json::Error },
+    #[error("spec.customizeComponents.patches[{index}] does not fit {kind} {name}: {source}")]
+    Apply { index: usize, kind: String, name: String, source: json_patch::PatchError },
+    #[error("spec.customizeComponents.patches[{index}] does not fit {kind} {name}: {source}")]
+    Strategic { index: usize, kind: String, name: String, source: strategic::Refused },
+    #[error(
+        "spec.customizeComponents.patches[{index}].type: there are no strategic patches of {kind}: use json or merge"
+    )]
+    NoStrategy { index: usize, kind: String },
+    #[error("spec.customizeComponents.patches[{index}].type {type_:?}: use json, merge or strategic")]
     Type { index: usize, type_: String },
 }
 
@@ -105,6 +102,51 @@ fn patch_object(value: &mut Value, patch: &CustomizeComponentsPatch, index: usiz
             json_patch::merge(value, &wanted);
             Ok(())
         }
+        "strategic" => {
+            let wanted: Value = serde_json::from_str(&patch.patch).map_err(text)?;
+            let kind = patch.resource_type.clone();
+            let Some(root) = Merge::of(value["kind"].as_str().unwrap_or_default()) else {
+                return Err(CustomizeError::NoStrategy { index, kind });
+            };
+            let name = patch.resource_name.clone();
+            strategic::patch(value, &wanted, root).map_err(|source| CustomizeError::Strategic {
+                index,
+                kind,
+                name,
+                source,
+            })
+        }
         _ => Err(CustomizeError::Type { index, type_: patch.type_.clone() }),
+    }
+}
+
+/// A place in the committed table of merge keys (`cargo xtask kinds`).
+#[derive(Clone, Copy)]
+struct Merge(&'static Value);
+
+impl Merge {
+    /// The kind's root; `None` for custom kinds, whose lists have no merge keys.
+    fn of(kind: &str) -> Option<Self> {
+        static TABLE: OnceLock<Value> = OnceLock::new();
+        let table = TABLE.get_or_init(|| serde_json::from_str(include_str!("merges.json")).unwrap_or_default());
+        table.get(kind).map(Merge)
+    }
+}
+
+impl Place<'static> for Merge {
+    fn field(self, name: &str) -> Option<Self> {
+        self.0.get("fields")?.get(name).map(Merge)
+    }
+
+    fn items(self) -> Option<Self> {
+        self.0.get("items").map(Merge)
+    }
+
+    fn merge(self) -> Option<PatchMerge<'static>> {
+        Some(match self.0.get("merge")?.as_str()? {
+            "set" => PatchMerge::Set,
+            "replace" => PatchMerge::Replace,
+            word => PatchMerge::Key(word.strip_prefix("key:")?),
+        })
     }
 }

@@ -336,14 +336,60 @@ fn a_patch_that_cannot_be_applied_is_named() {
         try_objects(json!({"customizeComponents": {"patches": [patch]}}), false).unwrap_err().to_string()
     };
     assert_eq!(patch("nobody", "merge", "{}"), "spec.customizeComponents.patches[0]: there is no Deployment nobody");
+    let misfit = patch("virt-api", "json", "[{\"op\": \"remove\", \"path\": \"/spec/nothing\"}]");
+    assert!(misfit.starts_with("spec.customizeComponents.patches[0] does not fit Deployment virt-api: "), "{misfit}");
     assert_eq!(
-        patch("virt-api", "json", "[{\"op\": \"remove\", \"path\": \"/spec/nothing\"}]"),
-        "spec.customizeComponents.patches[0] does not fit Deployment virt-api"
+        patch(
+            "virt-api",
+            "strategic",
+            "{\"spec\": {\"template\": {\"spec\": {\"containers\": [{\"image\": \"x\"}]}}}}"
+        ),
+        "spec.customizeComponents.patches[0] does not fit Deployment virt-api: map: map[image:x] does not contain declared merge key: name"
     );
+}
+
+#[test]
+fn a_strategic_patch_changes_the_entries_it_names() {
+    let patch = |kind: &str, name: &str, patch: serde_json::Value| json!({"resourceType": kind, "resourceName": name, "type": "strategic", "patch": patch.to_string()});
+    let objects = objects(json!({"customizeComponents": {"patches": [
+        patch("DaemonSet", "virt-handler", json!({"spec": {"template": {"spec": {
+            "containers": [{"name": "virt-handler", "resources": {"requests": {"memory": "64Mi"}}}],
+            "volumes": [{"name": "extra", "emptyDir": {}}],
+            "tolerations": [{"key": "only", "operator": "Exists"}],
+        }}}})),
+        patch("Service", "virt-api", json!({"spec": {"ports": [{"port": 8443, "name": "more"}]}})),
+    ]}}));
+    let plain = self::objects(json!({}));
+    let pod = |objects: &[Object]| named(objects, "DaemonSet", "virt-handler")["spec"]["template"]["spec"].clone();
+    let (before, after) = (pod(&plain), pod(&objects));
+    let (was, is) = (&before["containers"][0], &after["containers"][0]);
+    assert_eq!(is["resources"]["requests"]["memory"], "64Mi");
+    assert_eq!(is["resources"]["requests"]["cpu"], was["resources"]["requests"]["cpu"]);
+    assert_eq!((&is["image"], &is["volumeMounts"]), (&was["image"], &was["volumeMounts"]));
+    let count = |pod: &serde_json::Value| pod["volumes"].as_array().unwrap().len();
+    assert_eq!(count(&after), count(&before) + 1);
     assert_eq!(
-        patch("virt-api", "strategic", "{}"),
-        "spec.customizeComponents.patches[0].type \"strategic\": use json or merge"
+        after["tolerations"],
+        json!([{"key": "only", "operator": "Exists"}]),
+        "a list without merge key is replaced"
     );
+    let ports = |objects: &[Object]| named(objects, "Service", "virt-api")["spec"]["ports"].as_array().unwrap().len();
+    assert_eq!(ports(&objects), ports(&plain) + 1);
+}
+
+#[test]
+fn every_kind_that_is_installed_can_be_patched_strategically_but_custom_ones() {
+    for object in monitored(json!({})) {
+        let kind = object.value["kind"].as_str().unwrap().to_owned();
+        let patch = json!({"resourceType": kind, "resourceName": "*", "type": "strategic", "patch": "{}"});
+        let patched = try_objects(json!({"customizeComponents": {"patches": [patch]}}), true);
+        if ["ServiceMonitor", "PrometheusRule"].contains(&kind.as_str()) {
+            let text = patched.unwrap_err().to_string();
+            assert!(text.ends_with("use json or merge"), "{text}");
+        } else {
+            patched.unwrap();
+        }
+    }
 }
 
 #[test]

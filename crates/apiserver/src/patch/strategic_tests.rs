@@ -1,13 +1,13 @@
 //! Strategic merge patches of pods and their like.
 
-use serde_json::json;
+use fv_smd::strategic::{Refused, patch};
+use serde_json::{Value, json};
 
-use super::*;
+use super::Node;
 use crate::schema::builtin;
 
-fn patched(kind: &str, object: Value, patch: Value) -> Result<Value, Refused> {
-    let mut object = object;
-    merge(&mut object, &patch, builtin::schema("", "v1", kind).unwrap())?;
+fn patched(kind: &str, mut object: Value, changes: Value) -> Result<Value, Refused> {
+    patch(&mut object, &changes, Node::root(builtin::schema("", "v1", kind).unwrap()))?;
     Ok(object)
 }
 
@@ -36,7 +36,7 @@ fn the_selector_of_a_budget_is_replaced_as_a_whole() {
     let budget = |labels: Value| json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": labels}}});
     let mut object = budget(json!({"a": "b"}));
     let schema = builtin::schema("policy", "v1", "PodDisruptionBudget").unwrap();
-    merge(&mut object, &json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}}), schema).unwrap();
+    patch(&mut object, &json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}}), Node::root(schema)).unwrap();
     assert_eq!(object, budget(json!({"c": "d"})));
 }
 
