@@ -258,6 +258,7 @@ fn default_capabilities() -> Capabilities {
         machines: vec![machine("q35", Some("pc-q35-7.2")), machine("pc-q35-7.2", None)],
         host_model: None,
         host_model_features: Vec::new(),
+        cpu_features: Vec::new(),
         cpu_vendor: None,
         cpu_models: vec![CpuModel { name: "qemu64".into(), usable: true }],
         efi: vec![

@@ -167,6 +167,8 @@ pub struct Capabilities {
     pub host_model: Option<String>,
     /// Features that `host-model` adds to it.
     pub host_model_features: Vec<String>,
+    /// All features a guest's CPU may have here: those of `host_model` and those added to it. Empty without KVM.
+    pub cpu_features: Vec<String>,
     /// Vendor of the host's CPU: `Intel`; `None` without KVM.
     pub cpu_vendor: Option<String>,
     pub cpu_models: Vec<CpuModel>,

@@ -10,8 +10,8 @@ pub mod resources;
 
 pub use names::{LauncherPodName, launcher_pod_name};
 pub use pod::{
-    LauncherPodOptions, container_disk_container, kubernetes_probe, launcher_pod, pod_volume_name, secret_volume_name,
-    volume_device_path, volume_mount_path,
+    AutoLimits, LauncherPodOptions, container_disk_container, kubernetes_probe, launcher_pod, pod_volume_name,
+    secret_volume_name, volume_device_path, volume_mount_path,
 };
 pub use resources::{memory_overhead, vcpus};
 

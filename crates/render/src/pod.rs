@@ -46,6 +46,15 @@ pub struct LauncherPodOptions {
     pub pinned_node: Option<String>,
     /// Volumes whose claims are block devices.
     pub block_volumes: BTreeSet<String>,
+    /// Limits that the pod must have although its user named none.
+    pub auto_limits: AutoLimits,
+}
+
+/// Resources that a quota of the namespace limits: Kubernetes refuses pods without a limit of them there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AutoLimits {
+    pub cpu: bool,
+    pub memory: bool,
 }
 
 /// Builds the launcher pod of `vmi`. Deterministic; the same arguments give the same pod and the same name.
@@ -66,7 +75,7 @@ pub fn launcher_pod(vmi: &VirtualMachineInstance, config: &ClusterConfig, option
         ..Default::default()
     };
     let disks = container_disk::containers(spec, config);
-    let mut containers = vec![compute_container(spec, config, &[&vmi_name, &namespace, &uid], grace)];
+    let mut containers = vec![compute_container(spec, config, options, &[&vmi_name, &namespace, &uid], grace)];
     let mut init_containers: Vec<Container> = container_disk::installer(&disks, config).into_iter().collect();
     let mut pod_volumes = vec![empty_dir(SHARE_VOLUME)];
     pod_volumes.extend((!disks.is_empty()).then(|| empty_dir(container_disk::BINARY_VOLUME)));
@@ -84,7 +93,7 @@ pub fn launcher_pod(vmi: &VirtualMachineInstance, config: &ClusterConfig, option
     }
     init_containers.extend(logs_console(spec, config).then(|| console_log_container(config)));
     let pod_spec = PodSpec {
-        affinity: placement::affinity(spec, options),
+        affinity: placement::affinity(spec, config, options),
         automount_service_account_token: Some(false),
         containers,
         dns_config: spec.dns_config.clone(),
@@ -93,7 +102,7 @@ pub fn launcher_pod(vmi: &VirtualMachineInstance, config: &ClusterConfig, option
         hostname: Some(hostname).filter(|name| !name.is_empty()),
         image_pull_secrets: image_pull_secrets(spec),
         init_containers: (!init_containers.is_empty()).then_some(init_containers),
-        node_selector: Some(placement::node_selector(spec, config)),
+        node_selector: Some(placement::node_selector(spec, config, options)),
         priority_class_name: spec.priority_class_name.clone(),
         readiness_gates: Some(vec![PodReadinessGate { condition_type: conditions::POD_VM_UNPAUSED.to_owned() }]),
         // A crashed launcher comes back in its place; the guest has not noticed.
@@ -160,6 +169,7 @@ fn pod_annotations(vmi: &VirtualMachineInstance, config: &ClusterConfig, vmi_nam
 fn compute_container(
     spec: &VirtualMachineInstanceSpec,
     config: &ClusterConfig,
+    options: &LauncherPodOptions,
     [name, namespace, uid]: &[&str; 3],
     grace: i64,
 ) -> Container {
@@ -176,7 +186,7 @@ fn compute_container(
         image_pull_policy: Some(config.launcher_pull_policy.clone()),
         command: Some(command),
         readiness_probe: spec.readiness_probe.as_ref().map(readiness_probe),
-        resources: Some(resources::compute_resources(spec, config)),
+        resources: Some(resources::compute_resources(spec, config, options.auto_limits)),
         security_context: Some(security::container_context()),
         volume_mounts: Some(vec![share_mount(None)]),
         ..Default::default()

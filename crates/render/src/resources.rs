@@ -7,6 +7,8 @@ use fv_api::{Quantity, VirtualMachineInstanceSpec};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as PodQuantity;
 
+use crate::pod::AutoLimits;
+
 const MIB: i128 = 1 << 20;
 
 /// QEMU itself: code, device models, firmware images, qcow2 tables. Measured: 65 MB outside guest RAM with a running Linux
@@ -76,8 +78,15 @@ pub fn memory_overhead(spec: &VirtualMachineInstanceSpec, config: &ClusterConfig
     round_up(fixed.saturating_add(optional).saturating_add(scaled).saturating_add(added), 1024)
 }
 
-/// Requests and limits of the container `compute`.
-pub(crate) fn compute_resources(spec: &VirtualMachineInstanceSpec, config: &ClusterConfig) -> ResourceRequirements {
+/// An automatic memory limit over the guest's memory, or over what is requested for it where that is more (upstream's default ratio).
+const AUTO_MEMORY_RATIO: i128 = 2;
+
+/// Requests and limits of the container `compute`. An automatic limit of CPU is all vCPUs.
+pub(crate) fn compute_resources(
+    spec: &VirtualMachineInstanceSpec,
+    config: &ClusterConfig,
+    auto: AutoLimits,
+) -> ResourceRequirements {
     let empty = BTreeMap::new();
     let (requests, limits, skip_overhead) = match &spec.domain.resources {
         Some(r) => (&r.requests, &r.limits, r.overcommit_guest_overhead.unwrap_or(false)),
@@ -94,6 +103,9 @@ pub(crate) fn compute_resources(spec: &VirtualMachineInstanceSpec, config: &Clus
     pod_requests.insert("cpu".to_owned(), cpu);
     if let Some(limit) = limits.get("cpu") {
         pod_limits.insert("cpu".to_owned(), pod_quantity(limit));
+    } else if auto.cpu {
+        let requested = requests.get("cpu").map_or(0, Quantity::value);
+        pod_limits.insert("cpu".to_owned(), PodQuantity(requested.max(i128::from(vcpus(spec))).to_string()));
     }
 
     let asked = requests
@@ -103,6 +115,9 @@ pub(crate) fn compute_resources(spec: &VirtualMachineInstanceSpec, config: &Clus
     pod_requests.insert("memory".to_owned(), bytes(asked.max(0).saturating_add(overhead)));
     if let Some(limit) = limits.get("memory") {
         pod_limits.insert("memory".to_owned(), bytes(limit.value().max(0).saturating_add(overhead)));
+    } else if auto.memory {
+        let limit = guest_memory(spec).max(asked).saturating_mul(AUTO_MEMORY_RATIO).saturating_add(overhead);
+        pod_limits.insert("memory".to_owned(), bytes(limit));
     }
 
     pod_requests.insert("ephemeral-storage".to_owned(), bytes(ephemeral_storage(spec)));

@@ -30,20 +30,22 @@ pub fn capability_labels(capabilities: &Capabilities) -> BTreeMap<String, String
         }
     };
     for model in capabilities.cpu_models.iter().filter(|model| model.usable) {
-        put("cpu-model.node.kubevirt.io", &model.name);
+        put(labels::NODE_CPU_MODEL, &model.name);
     }
     if let Some(model) = &capabilities.host_model {
         put("host-model-cpu.node.kubevirt.io", model);
     }
+    for feature in &capabilities.cpu_features {
+        put(labels::NODE_CPU_FEATURE, feature);
+    }
     for feature in &capabilities.host_model_features {
-        put("cpu-feature.node.kubevirt.io", feature);
         put("host-model-required-features.node.kubevirt.io", feature);
     }
     if let Some(vendor) = &capabilities.cpu_vendor {
         put("cpu-vendor.node.kubevirt.io", vendor);
     }
     for machine in &capabilities.machines {
-        put("machine-type.node.kubevirt.io", &machine.name);
+        put(labels::NODE_MACHINE_TYPE, &machine.name);
     }
     found
 }

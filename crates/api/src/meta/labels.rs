@@ -15,6 +15,14 @@ pub const VM_NAME: &str = "vm.kubevirt.io/name";
 pub const NODE_SCHEDULABLE: &str = "kubevirt.io/schedulable";
 /// Whether guests of the node get hardware virtualisation.
 pub const NODE_KVM: &str = "ferrovirt.io/kvm";
+/// Prefix of a node's labels that name the CPU models its guests may have.
+pub const NODE_CPU_MODEL: &str = "cpu-model.node.kubevirt.io";
+/// Prefix of a node's labels that name the CPU features its guests may have.
+pub const NODE_CPU_FEATURE: &str = "cpu-feature.node.kubevirt.io";
+/// Prefix of a node's labels that name the machine types its guests may have.
+pub const NODE_MACHINE_TYPE: &str = "machine-type.node.kubevirt.io";
+/// On a VMI whose launcher pod has another image than one that would be made now.
+pub const OUTDATED_LAUNCHER_IMAGE: &str = "kubevirt.io/outdatedLauncherImage";
 /// UID of the migration a target pod belongs to.
 pub const MIGRATION_JOB: &str = "kubevirt.io/migrationJobUID";
 /// Node a VMI is being migrated to.

@@ -5,6 +5,7 @@ use std::path::Path;
 use roxmltree::{Document, Node};
 use virt::connect::Connect;
 use virt::error::Error;
+use virt_sys::VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES;
 
 use crate::kvm::kvm_usable;
 use crate::port::{Capabilities, CpuModel, EfiFirmware, MachineType};
@@ -23,8 +24,30 @@ pub(super) fn read_capabilities(connect: &Connect) -> Result<Capabilities, Error
         Some(if kvm { "kvm" } else { "qemu" }),
         0,
     )?;
-    parse_domain_capabilities(&domain, &mut facts);
+    let missing = parse_domain_capabilities(&domain, &mut facts);
+    if let Some(cpu) = host_model_cpu(&facts) {
+        facts.cpu_features = spelt_out(connect, &cpu)?;
+        facts.cpu_features.retain(|feature| !missing.contains(feature));
+    }
     Ok(facts)
+}
+
+/// What `host-model` means here, as a CPU of its own. Names come from libvirt; one with a character that XML minds is none.
+fn host_model_cpu(facts: &Capabilities) -> Option<String> {
+    let is_name = |name: &&String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b));
+    let model = facts.host_model.as_ref().filter(is_name)?;
+    let features = facts.host_model_features.iter().filter(is_name);
+    let features: String = features.map(|name| format!("<feature name='{name}'/>")).collect();
+    Some(format!("<cpu><arch>{}</arch><model>{model}</model>{features}</cpu>", facts.arch))
+}
+
+/// All features of a CPU: those of its model, and those named beside it. The baseline of a single CPU is that CPU.
+fn spelt_out(connect: &Connect, cpu: &str) -> Result<Vec<String>, Error> {
+    let answer = connect.baseline_cpu(&[cpu], VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)?;
+    let Ok(document) = Document::parse(&answer) else { return Ok(Vec::new()) };
+    let features = document.root_element().children().filter(|node| node.has_tag_name("feature"));
+    let offered = features.filter(|node| !matches!(node.attribute("policy"), Some("disable" | "forbid")));
+    Ok(offered.filter_map(|node| node.attribute("name").map(str::to_owned)).collect())
 }
 
 /// The machine type whose facts count for guests of an architecture.
@@ -59,6 +82,7 @@ fn parse_capabilities(xml: &str, kvm: bool) -> Capabilities {
         machines: Vec::new(),
         host_model: None,
         host_model_features: Vec::new(),
+        cpu_features: Vec::new(),
         cpu_vendor: None,
         cpu_models: Vec::new(),
         efi: Vec::new(),
@@ -97,8 +121,10 @@ fn machine(node: Node<'_, '_>) -> Option<MachineType> {
     })
 }
 
-fn parse_domain_capabilities(xml: &str, facts: &mut Capabilities) {
-    let Ok(document) = Document::parse(xml) else { return };
+/// Returns the features that the host model has and the host lacks.
+fn parse_domain_capabilities(xml: &str, facts: &mut Capabilities) -> Vec<String> {
+    let mut missing = Vec::new();
+    let Ok(document) = Document::parse(xml) else { return missing };
     let root = document.root_element();
     if let Some(path) = text(root, "path") {
         facts.emulator = path.to_owned();
@@ -109,11 +135,14 @@ fn parse_domain_capabilities(xml: &str, facts: &mut Capabilities) {
             Some("host-model") if facts.kvm_usable => {
                 facts.host_model = text(mode, "model").map(str::to_owned);
                 facts.cpu_vendor = text(mode, "vendor").map(str::to_owned);
-                facts.host_model_features = mode
-                    .children()
-                    .filter(|node| node.has_tag_name("feature") && node.attribute("policy") == Some("require"))
-                    .filter_map(|node| node.attribute("name").map(str::to_owned))
-                    .collect();
+                let features = |policy| {
+                    mode.children()
+                        .filter(move |node| node.has_tag_name("feature") && node.attribute("policy") == Some(policy))
+                        .filter_map(|node| node.attribute("name").map(str::to_owned))
+                        .collect()
+                };
+                facts.host_model_features = features("require");
+                missing = features("disable");
             }
             Some("custom") => {
                 facts.cpu_models = mode
@@ -137,6 +166,7 @@ fn parse_domain_capabilities(xml: &str, facts: &mut Capabilities) {
         .filter(|node| node.has_tag_name("value"))
         .filter_map(|node| node.text());
     facts.efi = efi_pairs(loaders.map(str::trim), |path| Path::new(path).exists());
+    missing
 }
 
 /// Variable templates that belong to a code file, by the names distributions use: `OVMF_CODE_4M.secboot.fd` works with the
@@ -204,13 +234,29 @@ mod tests {
             <model usable='no'>EPYC</model></mode></cpu></domainCapabilities>";
         for (kvm, expected) in [(true, Some("EPYC")), (false, None)] {
             let mut facts = parse_capabilities(CAPABILITIES, kvm);
-            parse_domain_capabilities(xml, &mut facts);
+            let missing = parse_domain_capabilities(xml, &mut facts);
+            assert_eq!(missing, expected.map(|_| vec!["svm"]).unwrap_or_default());
             assert_eq!(facts.host_model.as_deref(), expected);
             assert_eq!(facts.cpu_vendor.as_deref(), expected.map(|_| "AMD"));
             assert_eq!(facts.host_model_features, expected.map(|_| vec!["x2apic"]).unwrap_or_default());
             assert_eq!(facts.cpu_models.iter().map(|model| model.usable).collect::<Vec<_>>(), [true, false]);
             assert_eq!(facts.emulator, "/q");
         }
+    }
+
+    /// With the driver that libvirt has for tests: its list of models is the real one.
+    #[test]
+    fn features_of_the_host_model_are_those_of_its_model_too() {
+        let mut facts = parse_capabilities(CAPABILITIES, true);
+        assert_eq!(host_model_cpu(&facts), None);
+        facts.host_model = Some("Haswell".into());
+        facts.host_model_features = vec!["pdpe1gb".into(), "it's".into()];
+        let mut connect = Connect::open(Some("test:///default")).unwrap();
+        let features = spelt_out(&connect, &host_model_cpu(&facts).unwrap()).unwrap();
+        for (name, expected) in [("aes", true), ("avx2", true), ("pdpe1gb", true), ("avx512f", false)] {
+            assert_eq!(features.iter().any(|feature| feature == name), expected, "{name}");
+        }
+        connect.close().unwrap();
     }
 
     #[test]

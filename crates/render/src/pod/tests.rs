@@ -134,6 +134,41 @@ fn memory_request_is_guest_by_overcommit_plus_overhead() {
 }
 
 #[test]
+fn under_a_quota_of_limits_every_container_has_them() {
+    let limits = |value: &Value, auto_limits| {
+        let options = LauncherPodOptions { auto_limits, ..Default::default() };
+        let pod = launcher_pod(&vmi(value.clone()), &on_kubernetes(), &options);
+        let spec = pod.spec.expect("spec");
+        let of = |container: &Container| {
+            let resources = container.resources.clone().unwrap_or_default();
+            let text = |(name, amount): (String, PodQuantity)| (name, amount.0);
+            resources.limits.unwrap_or_default().into_iter().map(text).collect::<BTreeMap<_, _>>()
+        };
+        let others = spec.containers[1..].iter().chain(spec.init_containers.iter().flatten());
+        for other in others {
+            assert!(["cpu", "memory"].iter().all(|name| of(other).contains_key(*name)), "{}", other.name);
+        }
+        of(&spec.containers[0])
+    };
+    let mut value = plain();
+    value["spec"]["domain"]["cpu"] = json!({"cores": 3});
+    assert_eq!(limits(&value, AutoLimits::default()), BTreeMap::new());
+    let overhead = resources::memory_overhead(&vmi(value.clone()).spec, &on_kubernetes());
+    let memory = format!("{}Ki", ((512_i128 << 20) + overhead) / 1024);
+    let found = limits(&value, AutoLimits { cpu: true, memory: true });
+    assert_eq!(found, BTreeMap::from([("cpu".to_owned(), "3".to_owned()), ("memory".to_owned(), memory.clone())]));
+    assert_eq!(
+        limits(&value, AutoLimits { cpu: false, memory: true }),
+        BTreeMap::from([("memory".to_owned(), memory)])
+    );
+
+    value["spec"]["domain"]["resources"] = json!({"requests": {"cpu": "3500m"}, "limits": {"memory": "1Gi"}});
+    let found = limits(&value, AutoLimits { cpu: true, memory: true });
+    assert_eq!(found["cpu"], "4", "not less than the request");
+    assert_eq!(found["memory"], format!("{}Ki", ((1_i128 << 30) + overhead) / 1024), "the user's");
+}
+
+#[test]
 fn console_log_container_obeys_its_switches() {
     let cases = [
         (json!({}), false, true),
@@ -215,6 +250,40 @@ fn guests_that_may_not_be_emulated_go_where_kvm_is() {
         let selector = pod.spec.and_then(|spec| spec.node_selector).unwrap_or_default();
         assert_eq!(selector.get(labels::NODE_KVM).map(String::as_str), expected);
     }
+}
+
+#[test]
+fn on_a_cluster_a_guest_goes_where_its_machine_and_processor_are() {
+    let mut value = plain();
+    value["spec"]["domain"]["machine"] = json!({"type": "pc-q35-7.2"});
+    value["spec"]["domain"]["cpu"] = json!({"cores": 1, "model": "Haswell", "features": [
+        {"name": "aes"}, {"name": "x2apic", "policy": "require"}, {"name": "pcid", "policy": "optional"},
+        {"name": "svm", "policy": "forbid"}]});
+    value["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}});
+    let placed = |config: &ClusterConfig, node: Option<&str>| {
+        let options = LauncherPodOptions { pinned_node: node.map(str::to_owned), ..Default::default() };
+        let spec = launcher_pod(&vmi(value.clone()), config, &options).spec.expect("spec");
+        let ours = |name: &String| name.contains(".node.kubevirt.io/");
+        let found: Vec<String> = spec.node_selector.unwrap_or_default().into_keys().filter(ours).collect();
+        let affinity = serde_json::to_value(spec.affinity).expect("json");
+        let terms = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        (found, terms[0]["matchExpressions"].as_array().map_or(0, Vec::len))
+    };
+    let machine = "machine-type.node.kubevirt.io/pc-q35-7.2".to_owned();
+    let features = ["cpu-feature.node.kubevirt.io/aes", "cpu-feature.node.kubevirt.io/x2apic"].map(str::to_owned);
+    let [aes, x2apic] = features;
+    let all = vec![aes, x2apic, "cpu-model.node.kubevirt.io/Haswell".to_owned(), machine.clone()];
+    assert_eq!(placed(&on_kubernetes(), None), (all, 2));
+    let emulated = ClusterConfig { use_emulation: true, ..on_kubernetes() };
+    assert_eq!(placed(&emulated, None), (vec![machine], 1), "the emulator leaves out what it lacks");
+    assert_eq!(placed(&on_kubernetes(), Some("n7")), (vec![], 1), "it runs there already");
+    assert_eq!(placed(&ClusterConfig::default(), None), (vec![], 1), "there is one node, which says what it lacks");
+
+    value["spec"]["domain"]["cpu"] = json!({"model": "host-model"});
+    value["spec"]["domain"]["machine"] = json!({"type": ""});
+    let spec = launcher_pod(&vmi(value), &on_kubernetes(), &LauncherPodOptions::default()).spec.expect("spec");
+    assert!(spec.node_selector.unwrap_or_default().keys().all(|key| !key.contains(".node.kubevirt.io/")));
 }
 
 #[test]

@@ -100,6 +100,7 @@ mod tests {
             machines: vec![MachineType { name: "q35".into(), canonical: None, max_vcpus: 1 }],
             host_model: None,
             host_model_features: Vec::new(),
+            cpu_features: Vec::new(),
             cpu_vendor: None,
             cpu_models: Vec::new(),
             efi: Vec::new(),

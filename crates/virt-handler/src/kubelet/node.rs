@@ -195,6 +195,7 @@ mod tests {
             machines: Vec::new(),
             host_model: Some("EPYC".into()),
             host_model_features: vec!["x2apic".into()],
+            cpu_features: vec!["aes".into(), "x2apic".into()],
             cpu_vendor: Some("AMD".into()),
             cpu_models: Vec::new(),
             efi: Vec::new(),
