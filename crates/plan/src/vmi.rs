@@ -7,7 +7,7 @@
 //!                          └───────────────────────────► Failed ◄──────────────────────┘
 //! ```
 //!
-//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, its Node, the failure of the last attempt to act.
+//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, quotas of its namespace, its Node, the failure of the last attempt to act.
 //! Outputs: launcher pods, the pods' readiness gate, phase up to Scheduled, conditions Ready and PodScheduled, activePods,
 //! finalizers.
 //!
@@ -26,7 +26,7 @@ mod status;
 
 pub use claims::{ClaimFacts, claims_of};
 pub use decide::decide;
-pub use observe::{Observed, PodCondition, PodFacts};
+pub use observe::{Observed, PodCondition, PodFacts, QuotaFacts};
 
 #[cfg(test)]
 mod tests;

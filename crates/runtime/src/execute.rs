@@ -32,6 +32,19 @@ pub struct Outcome {
     pub failure: Option<EffectFailure>,
     /// Requests that changed something.
     pub writes: u32,
+    /// The version of the object itself that the plan was decided on and its writes replaced.
+    pub replaced: Option<String>,
+}
+
+impl Outcome {
+    fn count(&mut self, done: Done) {
+        match done {
+            Done::Unchanged => return,
+            Done::Changed => {}
+            Done::Replaced(version) => self.replaced = Some(version),
+        }
+        self.writes += 1;
+    }
 }
 
 /// A step that did not succeed.
@@ -74,9 +87,11 @@ impl ExecuteError {
 }
 
 /// Whether a request changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Done {
     Changed,
+    /// The object that was decided on, of this version.
+    Replaced(String),
     Unchanged,
 }
 
@@ -97,17 +112,18 @@ impl Executor {
             },
             failure: None,
             writes: 0,
+            replaced: None,
         };
         for step in effects {
             let Step { effect, done, failed, failed_text, about } = step;
             match self.apply(effect).await {
-                Ok(Done::Changed) => {
-                    outcome.writes += 1;
+                Ok(Done::Unchanged) => {}
+                Ok(changed) => {
+                    outcome.count(changed);
                     for event in done {
                         self.recorder.record(event);
                     }
                 }
-                Ok(Done::Unchanged) => {}
                 Err(error) => {
                     tracing::debug!(object = %about.key, reason = failed, error = &error as &dyn std::error::Error, "effect failed");
                     outcome.again = match error.retry() {
@@ -140,8 +156,7 @@ impl Executor {
         if let Some(write) = status {
             let key = write.key.clone();
             match self.write_status(write).await {
-                Ok(Done::Changed) => outcome.writes += 1,
-                Ok(Done::Unchanged) => {}
+                Ok(done) => outcome.count(done),
                 Err(error) => {
                     let again = match error.retry() {
                         Retry::Soon => Again::Soon,
@@ -174,12 +189,14 @@ impl Executor {
                 let params = DeleteParams { grace_period_seconds: grace_seconds, ..only(&uid, None) };
                 self.delete::<Pod>(&key, &params).await
             }
-            Effect::PatchVm { key, resource_version: _, patch } => {
-                merge::<VirtualMachine>(&self.api(&key), &key.name, patch, None).await
+            Effect::PatchVm { key, resource_version, patch } => {
+                merge::<VirtualMachine>(&self.api(&key), &key.name, patch, None)
+                    .await
+                    .map(|now| now.of(resource_version))
             }
             Effect::PatchPodStatus { key, patch } => self.patch_pod_status(&key, patch).await,
             Effect::PatchNode { name, patch } => {
-                merge::<Node>(&Api::all(self.client.clone()), &name, patch, None).await
+                merge::<Node>(&Api::all(self.client.clone()), &name, patch, None).await.map(Merged::done)
             }
         }
     }
@@ -273,16 +290,17 @@ impl Executor {
     }
 
     async fn write_status(&self, write: StatusWrite) -> Result<Done, ExecuteError> {
-        let StatusWrite { kind, key, resource_version: _, patch, guard } = write;
+        let StatusWrite { kind, key, resource_version, patch, guard } = write;
         match guard {
             Some(Guard::NoPodOf { vmi_uid }) => self.ensure_no_pod_of(&key, &vmi_uid).await?,
             Some(Guard::NodeIsOff { name, now }) => self.ensure_node_is_off(&name, now).await?,
             None => {}
         }
-        match kind {
+        let merged = match kind {
             StatusKind::Vm => merge::<VirtualMachine>(&self.api(&key), &key.name, patch, Some("status")).await,
             StatusKind::Vmi => merge::<VirtualMachineInstance>(&self.api(&key), &key.name, patch, None).await,
-        }
+        };
+        Ok(merged?.of(resource_version))
     }
 
     async fn ensure_node_is_off(&self, name: &str, now: Timestamp) -> Result<(), ExecuteError> {
@@ -308,20 +326,47 @@ impl Executor {
     }
 }
 
+/// What a merge patch left behind.
+enum Merged {
+    /// The object, of this version.
+    Version(Option<String>),
+    Gone,
+}
+
+impl Merged {
+    /// As a change of some object.
+    fn done(self) -> Done {
+        match self {
+            Self::Version(_) => Done::Changed,
+            Self::Gone => Done::Unchanged,
+        }
+    }
+
+    /// As a change of the object that was decided on, which had this version.
+    fn of(self, before: String) -> Done {
+        match self {
+            Self::Version(now) if now.as_ref() != Some(&before) => Done::Replaced(before),
+            Self::Version(_) | Self::Gone => Done::Unchanged,
+        }
+    }
+}
+
 /// Applies a merge patch that names the version it was made for.
-async fn merge<K>(api: &Api<K>, name: &str, patch: Value, subresource: Option<&str>) -> Result<Done, ExecuteError>
+async fn merge<K>(api: &Api<K>, name: &str, patch: Value, subresource: Option<&str>) -> Result<Merged, ExecuteError>
 where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + Resource,
 {
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
     let answer = match subresource {
-        None => api.patch_metadata(name, &params, &patch).await.map(drop),
-        Some(subresource) => api.patch_subresource(subresource, name, &params, &patch).await.map(drop),
+        None => api.patch_metadata(name, &params, &patch).await.map(|object| object.metadata.resource_version),
+        Some(subresource) => {
+            api.patch_subresource(subresource, name, &params, &patch).await.map(|object| object.resource_version())
+        }
     };
     match answer {
-        Ok(()) => Ok(Done::Changed),
+        Ok(version) => Ok(Merged::Version(version)),
         // The object is gone; its watch event says so.
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Done::Unchanged),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Merged::Gone),
         Err(error) => Err(classify(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! virt-controller: turns VirtualMachines into VirtualMachineInstances and those into launcher pods, and keeps their status true.
 //!
-//! Watches VirtualMachine, VirtualMachineInstance, launcher pods, claims and Nodes; writes to the API and nowhere else. It holds no state of
+//! Watches VirtualMachine, VirtualMachineInstance, launcher pods, claims, quotas and Nodes; writes to the API and nowhere else. It holds no state of
 //! its own: started anew, it goes on from what the API says.
 //!
 //! # Rights on a cluster
@@ -13,13 +13,14 @@
 //! | `kubevirt.io` | virtualmachineinstances | get, list, watch, create, patch, delete | VMIs (their status is part of them) |
 //! | | pods | list, watch, create, delete | launcher pods |
 //! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
+//! | | resourcequotas | list, watch | whether pods of a namespace must have limits |
 //! | | pods/status | patch | the readiness gate |
 //! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed; whether they are off |
 //! | | events | create, get, patch | |
 //! | `kubevirt.io` | kubevirts | list, watch | settings |
 //! | `coordination.k8s.io` | leases, in our namespace | create (any name); get, update of `virt-controller` | which replica works |
 
-mod failures;
+mod memory;
 mod metrics;
 mod node;
 pub mod program;
@@ -33,17 +34,17 @@ use fv_api::config::ClusterConfig;
 use fv_api::meta::labels;
 use fv_api::{VirtualMachine, VirtualMachineInstance};
 use fv_plan::node::NodeFacts;
-use fv_plan::vmi::{ClaimFacts, PodFacts, claims_of};
+use fv_plan::vmi::{ClaimFacts, PodFacts, QuotaFacts, claims_of};
 use fv_plan::{ObjectKey, Plan};
 use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::failures::Failures;
+use crate::memory::Memory;
 
 pub use metrics::Machines;
 
@@ -98,12 +99,13 @@ pub async fn run_with(
         vmis: Cache::default(),
         pods: Cache::indexed(|pod: &PodFacts| pod.created_by.as_deref()),
         claims: Cache::default(),
+        quotas: Cache::indexed(|quota: &QuotaFacts| Some(&quota.namespace)),
         nodes: Cache::default(),
         vm_queue: WorkQueue::named("virt-controller-vm"),
         vmi_queue: WorkQueue::named("virt-controller-vmi"),
         node_queue: WorkQueue::named("virt-controller-node"),
-        vm_failures: Failures::default(),
-        vmi_failures: Failures::default(),
+        vm_memory: Memory::default(),
+        vmi_memory: Memory::default(),
         executor: Executor::new(client.clone(), recorder.clone()),
         config,
         since: options.since.unwrap_or_else(|| options.clock.now()),
@@ -120,6 +122,7 @@ pub async fn run_with(
                 shared.vmis.synced().await;
                 shared.pods.synced().await;
                 shared.claims.synced().await;
+                shared.quotas.synced().await;
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -179,13 +182,14 @@ struct Shared {
     vmis: Cache<VirtualMachineInstance>,
     pods: Cache<PodFacts>,
     claims: Cache<ClaimFacts>,
+    quotas: Cache<QuotaFacts>,
     /// Nobody waits for the first list of these: a node that is not known is not judged.
     nodes: Cache<NodeFacts>,
     vm_queue: Arc<WorkQueue<ObjectKey>>,
     vmi_queue: Arc<WorkQueue<ObjectKey>>,
     node_queue: Arc<WorkQueue<ObjectKey>>,
-    vm_failures: Failures,
-    vmi_failures: Failures,
+    vm_memory: Memory,
+    vmi_memory: Memory,
     executor: Executor,
     config: ClusterConfig,
     since: Timestamp,
@@ -194,14 +198,9 @@ struct Shared {
 
 impl Shared {
     /// Executes `plan` and keeps what the next decision about `key` must know of it.
-    async fn execute(&self, key: &ObjectKey, failures: &Failures, plan: Plan) -> Again {
+    async fn execute(&self, key: &ObjectKey, memory: &Memory, plan: Plan) -> Again {
         let outcome = self.executor.execute(plan).await;
-        match outcome.failure {
-            Some(failure) => failures.set(key, failure),
-            // Facts that were behind say nothing about whether it works now.
-            None if outcome.again != Again::Soon => failures.clear(key),
-            None => {}
-        }
+        memory.note(key, &outcome);
         outcome.again
     }
 }
@@ -268,6 +267,18 @@ fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Share
                 }
                 shared.node_queue.add(change.key);
             },
+            stop.clone(),
+        ));
+    }
+    {
+        let quotas = shared.quotas.clone();
+        tasks.spawn(reflect::<ResourceQuota, _>(
+            client.clone(),
+            watcher::Config::default(),
+            quotas,
+            |quota| QuotaFacts::of(&quota),
+            // They are looked at when a pod is made; one that was refused is tried again.
+            |_| {},
             stop.clone(),
         ));
     }

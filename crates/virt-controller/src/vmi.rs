@@ -1,7 +1,7 @@
 //! The VirtualMachineInstance controller: observe, decide, execute.
 
 use fv_plan::ObjectKey;
-use fv_plan::vmi::{Observed, claims_of, decide};
+use fv_plan::vmi::{Observed, QuotaFacts, claims_of, decide};
 use fv_runtime::Again;
 use tracing::Instrument;
 
@@ -9,16 +9,21 @@ use crate::Shared;
 
 pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     let Some(vmi) = shared.vmis.get(&key) else {
-        shared.vmi_failures.clear(&key);
+        shared.vmi_memory.forget(&key);
         return Again::OnChange;
     };
+    if shared.vmi_memory.is_replaced(&key, vmi.metadata.resource_version.as_deref()) {
+        return Again::OnChange;
+    }
     let pods = vmi.metadata.uid.as_deref().map(|uid| shared.pods.by_index(uid)).unwrap_or_default();
     let claim = |name: &str| shared.claims.get(&ObjectKey::new(&key.namespace, name));
     let claims = claims_of(&vmi).into_iter().filter_map(claim).collect();
+    let quotas = shared.quotas.by_index(&key.namespace);
+    let auto_limits = QuotaFacts::together(quotas.iter().map(|quota| &**quota));
     let node = vmi.status.as_ref().and_then(|status| status.node_name.as_deref());
     let host = node.and_then(|name| shared.nodes.get(&ObjectKey::new("", name)));
-    let observed = Observed { vmi, pods, claims, host, last_failure: shared.vmi_failures.get(&key) };
+    let observed = Observed { vmi, pods, claims, auto_limits, host, last_failure: shared.vmi_memory.failure(&key) };
     let plan = decide(&observed, &shared.config, shared.clock.now());
     let span = tracing::debug_span!("reconcile", controller = "vmi", vmi = %key);
-    shared.execute(&key, &shared.vmi_failures, plan).instrument(span).await
+    shared.execute(&key, &shared.vmi_memory, plan).instrument(span).await
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fv_admit::kubevirt_causes;
 use fv_api::config::CertificateRotation;
+use fv_api::meta::labels;
 use fv_api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use fv_plan::operator::certificates::{Authority, published};
 use fv_plan::operator::objects::Live;
@@ -68,6 +69,8 @@ pub(crate) async fn observe(
     }
     let is_deleting = kubevirt.metadata.deletion_timestamp.is_some();
     let workloads = if is_deleting { workloads(client).await? } else { Vec::new() };
+    let selector = ListParams::default().labels(labels::OUTDATED_LAUNCHER_IMAGE);
+    let outdated = list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance", &selector).await?.len();
     Ok(Observed {
         kubevirt,
         elders,
@@ -79,6 +82,7 @@ pub(crate) async fn observe(
         written,
         authority,
         workloads,
+        outdated,
         failure,
     })
 }
@@ -196,17 +200,18 @@ fn certificate_ids(namespace: &str) -> Vec<ObjectId> {
 
 /// All machines of users. That their kinds are not served means that there are none; every other failure is one.
 pub(crate) async fn workloads(client: &Client) -> Result<Vec<Workload>, ClusterError> {
-    let mut all = list_of::<VirtualMachine>(client, "VirtualMachine").await?;
-    all.extend(list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance").await?);
+    let params = ListParams::default();
+    let mut all = list_of::<VirtualMachine>(client, "VirtualMachine", &params).await?;
+    all.extend(list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance", &params).await?);
     Ok(all)
 }
 
-async fn list_of<K>(client: &Client, kind: &'static str) -> Result<Vec<Workload>, ClusterError>
+async fn list_of<K>(client: &Client, kind: &'static str, params: &ListParams) -> Result<Vec<Workload>, ClusterError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
 {
     // Only metadata is read: an object that our types cannot read is a machine too.
-    let listed = Api::<PartialObjectMeta<K>>::all(client.clone()).list(&ListParams::default()).await;
+    let listed = Api::<PartialObjectMeta<K>>::all(client.clone()).list(params).await;
     let items = match listed {
         Ok(list) => list.items,
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),

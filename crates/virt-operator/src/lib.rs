@@ -4,7 +4,7 @@
 //!
 //! What the program asks of the API server, which `fv_render` grants: get, list, watch, create, update and delete of everything it
 //! installs; list and watch of `kubevirts`, update of their status, patch of their finalizers; list and delete of machines (for
-//! a removal); its lease.
+//! a removal), watch of instances (for how many are outdated); its lease.
 
 mod certificates;
 mod cluster;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use fv_api::KubeVirt;
+use fv_api::meta::labels;
+use fv_api::{KubeVirt, VirtualMachineInstance};
 use fv_plan::Requeue;
 use fv_plan::operator::decide;
 use fv_render::install::{MANAGED_BY, MANAGER, ObjectId};
@@ -154,7 +155,7 @@ async fn one(
     }
 }
 
-/// Tells of every change of a KubeVirt resource and of what an operator manages.
+/// Tells of every change of a KubeVirt resource, of what an operator manages, and of which machines have outdated launchers.
 fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &CancellationToken) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     for kind in KINDS {
@@ -167,6 +168,10 @@ fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &Can
     let api = Api::<PartialObjectMeta<KubeVirt>>::all(client.clone());
     let stream = watcher(api, watcher::Config::default()).default_backoff();
     tokio::spawn(tell(stream, Duration::ZERO, changed.clone(), shutdown.clone()));
+    let api = Api::<PartialObjectMeta<VirtualMachineInstance>>::all(client.clone());
+    let stream = watcher(api, watcher::Config::default().labels(labels::OUTDATED_LAUNCHER_IMAGE)).default_backoff();
+    // The operator itself has these served.
+    tokio::spawn(tell(stream, ABSENT, changed.clone(), shutdown.clone()));
 }
 
 /// Tells of changes. What the cluster does not serve is asked for again after `absent`: each attempt begins with an event, so the stream's own

@@ -56,6 +56,8 @@ pub struct Observed {
     /// What is known of the certificates.
     pub authority: Authority,
     pub workloads: Vec<Workload>,
+    /// Machines whose launcher pods have another image than new ones.
+    pub outdated: usize,
     /// The failure of the last attempt to act.
     pub failure: Option<String>,
 }

@@ -317,6 +317,18 @@ fn a_resource_that_cannot_be_followed_and_a_failed_write_are_told() {
     assert_eq!(plan.status.unwrap().phase.as_deref(), Some("Deployed"));
 }
 
+#[test]
+fn machines_with_outdated_launchers_are_counted_and_disturb_nothing() {
+    let mut world = installed(json!({}));
+    assert_eq!(world.status().outdated_virtual_machine_instance_workloads, Some(0));
+    world.outdated = 3;
+    let plan = world.decide();
+    assert_eq!(plan.effects, []);
+    let status = plan.status.unwrap();
+    assert_eq!(status.outdated_virtual_machine_instance_workloads, Some(3));
+    assert_eq!(status.conditions, world.status().conditions);
+}
+
 fn machine(name: &str) -> Workload {
     Workload {
         kind: "VirtualMachine",

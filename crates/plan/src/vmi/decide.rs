@@ -50,6 +50,7 @@ pub fn decide(observed: &Observed, config: &ClusterConfig, now: Timestamp) -> Pl
 
     status::fill_conditions(observed, &owned, &mut next.status, now);
     status::fill_pods(observed, &owned, &mut next.status);
+    mark_outdated(&mut next, config);
     plan.effects.extend(gate::steps(observed, &owned, now));
     let creating = plan.effects.iter().any(|step| matches!(step.effect, crate::Effect::CreatePod(_)));
     if !creating || observed.last_failure.is_some() {
@@ -200,6 +201,18 @@ fn ensure_finalizer(vmi: &mut VirtualMachineInstance) {
     let known = [finalizers::VIRTUAL_MACHINE_INSTANCE, finalizers::VIRTUAL_MACHINE_INSTANCE_OLD];
     if !held.iter().any(|finalizer| known.contains(&finalizer.as_str())) {
         held.push(finalizers::VIRTUAL_MACHINE_INSTANCE.to_owned());
+    }
+}
+
+/// Tells those who bring machines up to date which have a launcher of another image than a new one would have. Its guest misses nothing.
+fn mark_outdated(next: &mut Next, config: &ClusterConfig) {
+    let image = next.status.launcher_container_image_version.as_deref().unwrap_or_default();
+    let is_final = VmiPhase::parse(next.status.phase.as_deref()).is_final();
+    let all = &mut next.vmi.metadata.labels;
+    if !is_final && !image.is_empty() && image != config.launcher_image {
+        all.get_or_insert_default().entry(labels::OUTDATED_LAUNCHER_IMAGE.to_owned()).or_default();
+    } else if let Some(all) = all {
+        all.remove(labels::OUTDATED_LAUNCHER_IMAGE);
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use fv_api::meta::{annotations, conditions as types, labels, phases::VmiPhase};
 use fv_api::{VirtualMachineInstance, VirtualMachineInstanceStatus};
-use fv_render::COMPUTE_CONTAINER;
+use fv_render::{AutoLimits, COMPUTE_CONTAINER};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 
 use super::claims::ClaimFacts;
 use crate::conditions::{self, TRUE};
@@ -21,10 +21,41 @@ pub struct Observed {
     pub pods: Vec<Arc<PodFacts>>,
     /// The claims of its volumes that exist.
     pub claims: Vec<Arc<ClaimFacts>>,
+    /// What quotas of its namespace limit.
+    pub auto_limits: AutoLimits,
     /// The Node that holds it, where that is known.
     pub host: Option<Arc<NodeFacts>>,
     /// What went wrong the last time, if nothing has gone right since.
     pub last_failure: Option<EffectFailure>,
+}
+
+/// What is kept of a ResourceQuota.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuotaFacts {
+    /// Which pods of its namespace must have limits.
+    pub limits: AutoLimits,
+    pub namespace: String,
+}
+
+impl QuotaFacts {
+    /// Copies what matters out of `quota`.
+    pub fn of(quota: &ResourceQuota) -> Self {
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+        let is_limited = |resource: &str| hard.is_some_and(|hard| hard.contains_key(resource));
+        Self {
+            limits: AutoLimits { cpu: is_limited("limits.cpu"), memory: is_limited("limits.memory") },
+            namespace: quota.metadata.namespace.clone().unwrap_or_default(),
+        }
+    }
+
+    /// What all quotas of a namespace limit together.
+    pub fn together<'a>(quotas: impl IntoIterator<Item = &'a Self>) -> AutoLimits {
+        let both = |all: AutoLimits, one: &Self| AutoLimits {
+            cpu: all.cpu || one.limits.cpu,
+            memory: all.memory || one.limits.memory,
+        };
+        quotas.into_iter().fold(AutoLimits::default(), both)
+    }
 }
 
 /// What is kept of a launcher pod: a cache of whole pods would cost ten times as much.

@@ -502,3 +502,50 @@ fn image_the_kubelet_cannot_pull_is_told_until_it_can() {
     let replacement = PodFacts { node: Some("n1".into()), ..pod_with(json!("ErrImagePull"), Value::Null) };
     assert!(told(&plan(running, vec![replacement])).is_some_and(|(reason, _)| reason == "ImagePullBackOff"));
 }
+
+#[test]
+fn a_machine_whose_launcher_has_another_image_says_so_until_it_has_a_new_one() {
+    const LABEL: &str = "kubevirt.io/outdatedLauncherImage";
+    let current = ClusterConfig::default().launcher_image;
+    let with_image = |image: &str| PodFacts { image: Some(image.to_owned()), ..bound(0) };
+    let label = |plan: &Plan| written(plan)["metadata"]["labels"].get(LABEL).cloned();
+
+    let told = plan(held("Running"), vec![with_image("registry/virt-launcher:old")]);
+    assert_eq!(label(&told), Some(json!("")));
+    let told = plan(held("Running"), vec![with_image(&current)]);
+    assert_eq!(label(&told), None);
+
+    let mut outdated = held("Running");
+    outdated.metadata.labels = Some([(LABEL.to_owned(), String::new())].into());
+    let told = plan(outdated.clone(), vec![with_image(&current)]);
+    assert_eq!(label(&told), Some(Value::Null), "its new launcher is of today");
+    outdated.status.as_mut().expect("a status").phase = Some("Succeeded".into());
+    let told = plan(outdated, vec![with_image("registry/virt-launcher:old")]);
+    assert_eq!(label(&told), Some(Value::Null), "there is nothing left to bring up to date");
+}
+
+#[test]
+fn a_pod_has_the_limits_that_quotas_of_its_namespace_ask_for() {
+    use k8s_openapi::api::core::v1::ResourceQuota;
+    let quota = |hard: Value| {
+        let quota: ResourceQuota =
+            serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "q"}, "spec": {"hard": hard}}))
+                .expect("a quota");
+        QuotaFacts::of(&quota)
+    };
+    let limits = |quotas: &[QuotaFacts]| {
+        let observed = Observed {
+            vmi: Arc::new(vmi(json!({}))),
+            auto_limits: QuotaFacts::together(quotas),
+            ..Observed::default()
+        };
+        let plan = decide(&observed, &ClusterConfig::default(), now());
+        let Effect::CreatePod(pod) = &plan.effects[0].effect else { panic!("no pod is made") };
+        let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
+        container.resources.and_then(|all| all.limits).unwrap_or_default().into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(limits(&[]), Vec::<String>::new());
+    assert_eq!(limits(&[quota(json!({"pods": "3", "requests.cpu": "1"}))]), Vec::<String>::new());
+    let (cpu, memory) = (quota(json!({"limits.cpu": "1"})), quota(json!({"limits.memory": "1Gi"})));
+    assert_eq!(limits(&[cpu, memory]), ["cpu", "memory"]);
+}

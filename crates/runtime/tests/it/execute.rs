@@ -115,6 +115,17 @@ async fn an_instance_is_deleted_only_while_its_vm_still_says_so() {
 }
 
 #[tokio::test]
+async fn a_write_tells_which_version_it_replaced() {
+    for (answer, replaced) in
+        [(meta("vmi-1", "8"), Some("7")), (meta("vmi-1", "7"), None), (refusal(404, "NotFound"), None)]
+    {
+        let (outcome, _) = execute(status_write(None), [answer]).await;
+        assert_eq!(outcome.replaced.as_deref(), replaced);
+        assert_eq!(outcome.writes, u32::from(replaced.is_some()));
+    }
+}
+
+#[tokio::test]
 async fn deletes_carry_the_uid() {
     let api = ScriptedApi::new([(200, pod("vmi-1"))]);
     let (recorder, _writer) = Recorder::start(ScriptedApi::default().client(), "test", Clock::System);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fv_api::meta::conditions;
+use fv_api::meta::{conditions, labels};
 use fv_api::{VirtualMachine, VirtualMachineInstance};
 use fv_metrics::catalogue::machine::{
     VM_CREATED, VM_ERROR, VM_INFO, VM_MIGRATING, VM_NON_RUNNING, VM_RUNNING, VM_STARTING, VMI_INFO,
@@ -17,9 +17,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const MAX_GUEST_WORD: usize = 64;
 /// Upstream's word for instance types and preferences whose vendor it does not know; ours come from no vendor.
 const OTHER: &str = "<other>";
-
-/// Label of instances whose launcher is of an older release.
-const OUTDATED: &str = "kubevirt.io/outdatedLauncherImage";
 
 /// Groups of printable statuses, as upstream has them, and the metric that says since when a machine is in one.
 const GROUPS: [(&str, &Definition, &[&str]); 5] = [
@@ -116,7 +113,7 @@ pub(super) fn instance(all: &mut Samples, vmi: &VirtualMachineInstance, pods: &[
     let common =
         [&phase, os, workload, flavor, instance_type, preference, &kernel, machine, &arch, &guest_name, &version];
     let evictable = is_evictable(vmi);
-    let outdated = vmi.metadata.labels.as_ref().is_some_and(|all| all.contains_key(OUTDATED));
+    let outdated = vmi.metadata.labels.as_ref().is_some_and(|all| all.contains_key(labels::OUTDATED_LAUNCHER_IMAGE));
     let runs = |pod: &&Arc<PodFacts>| pod.phase == "Running" && pod.node.as_deref() == status.node_name.as_deref();
     let pod = pods.iter().find(runs).map(|pod| pod.key.name.as_str()).unwrap_or_default();
     let word = |is: bool| if is { "true" } else { "false" };

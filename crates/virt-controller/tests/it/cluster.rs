@@ -77,15 +77,24 @@ impl Cluster {
     fn recorded_client(&self) -> Client {
         let changes = self.changes.clone();
         let service = Extension(UserInfo::admin(users::VIRT_CONTROLLER)).layer(self.server.router());
-        let service = service.map_request(move |request: http::Request<kube::client::Body>| {
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let path = request.uri().path();
-            if request.method() != http::Method::GET && !path.contains("/events") {
+            let place = (request.method() != http::Method::GET && !path.contains("/events")).then(|| {
                 let kinds = ["virtualmachineinstances", "virtualmachines", "pods"];
                 let kind = kinds.into_iter().find(|kind| path.contains(&format!("/{kind}"))).unwrap_or_default();
                 let part = if path.ends_with("/status") { "/status" } else { "" };
-                changes.lock().push(format!("{} {kind}{part}", request.method()));
+                let mut changes = changes.lock();
+                changes.push(format!("{} {kind}{part}", request.method()));
+                changes.len() - 1
+            });
+            let (answer, changes) = (service.clone().oneshot(request.map(axum::body::Body::new)), changes.clone());
+            async move {
+                let answer = answer.await?;
+                if let Some(place) = place.filter(|_| !answer.status().is_success()) {
+                    changes.lock()[place].push_str(&format!(": {}", answer.status().as_u16()));
+                }
+                Ok::<_, std::convert::Infallible>(answer)
             }
-            request.map(axum::body::Body::new)
         });
         Client::new(service, "default")
     }

@@ -112,7 +112,7 @@ pub struct KubeVirtStatus {
     /// Version of the operator that wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_version: Option<String>,
-    /// Not supported yet by Ferrovirt.
+    /// Running machines whose launcher pods have another image than new ones: those with label `kubevirt.io/outdatedLauncherImage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated_virtual_machine_instance_workloads: Option<i32>,
     /// How far the installation is: `Deploying`, `Deployed`, `Deleting` or `Deleted`.

@@ -19,6 +19,7 @@ pub(super) struct World {
     pub(super) elders: Vec<String>,
     pub(super) live: BTreeMap<ObjectId, Live>,
     pub(super) workloads: Vec<Workload>,
+    pub(super) outdated: usize,
     pub(super) authority: Authority,
     /// Workloads that never become ready.
     pub(super) broken: Vec<&'static str>,
@@ -38,6 +39,7 @@ impl World {
             elders: Vec::new(),
             live: BTreeMap::new(),
             workloads: Vec::new(),
+            outdated: 0,
             authority: Authority::default(),
             broken: Vec::new(),
             is_monitored: false,
@@ -190,6 +192,7 @@ impl World {
             written: self.written.clone(),
             authority: self.authority.clone(),
             workloads: self.workloads.clone(),
+            outdated: self.outdated,
             failure: None,
         })
     }

@@ -24,6 +24,7 @@ pub(super) fn create(observed: &Observed, config: &ClusterConfig, pinned_node: O
         attempt,
         pinned_node: pinned_node.map(str::to_owned),
         block_volumes: observed.block_volumes(),
+        auto_limits: observed.auto_limits,
     };
     let pod = launcher_pod(&observed.vmi, config, &options);
     let name = pod.metadata.name.clone().unwrap_or_default();

@@ -69,6 +69,8 @@ fn controller(namespace: &str) -> Vec<Value> {
                 rule("kubevirt.io", &["kubevirts"], FOLLOW),
                 // Whether they exist, their sizes, whether they are block devices.
                 rule("", &["persistentvolumeclaims"], FOLLOW),
+                // Whether pods must have limits.
+                rule("", &["resourcequotas"], FOLLOW),
                 rule("", &["pods"], &["list", "watch", "create", "delete"]),
                 rule("", &["pods/status"], &["patch"]),
                 // An agent that is away cannot say so itself.
@@ -119,6 +121,8 @@ pub(crate) fn operator_rules() -> Vec<Value> {
         rule("kubevirt.io", &["kubevirts/status"], &["update"]),
         // Removal takes the machines with it.
         rule("kubevirt.io", &["virtualmachines", "virtualmachineinstances"], &["list", "delete"]),
+        // How many have outdated launchers.
+        rule("kubevirt.io", &["virtualmachineinstances"], &["watch"]),
         cluster("apiextensions.k8s.io", &["customresourcedefinitions"]),
         cluster("apiregistration.k8s.io", &["apiservices"]),
         cluster(
