@@ -76,6 +76,12 @@ scripts/console-until.sh demo 'login: *$' "$patience" >"$work/console"
 passed "its console shows a login prompt"
 eventually "its page answers" other_boot demo none
 boot=$(boot_id demo) pid=$(qemu demo)
+kubectl apply -f - >/dev/null <<'END'
+{apiVersion: v1, kind: Service, metadata: {name: demo-page}, spec: {selector: {vm.kubevirt.io/name: demo}, ports: [{port: 80}]}}
+END
+service() { cluster enter node1 curl -fsS --max-time 3 "http://$(field service/demo-page .spec.clusterIP)/"; }
+eventually "and behind a Service" service
+kubectl delete service demo-page >/dev/null
 
 machine bad | sed -n '/^apiVersion/,$p' | sed 's/name: cloudinit$/name: system/' >"$work/bad.yaml"
 refused "a machine that contradicts itself is refused with its causes" 'disks\[1\].name' kubectl apply -f "$work/bad.yaml"

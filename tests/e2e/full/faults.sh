@@ -20,8 +20,8 @@ told_of_quota() {
   done
 }
 eventually "an exceeded quota is told in the conditions of VM and VMI" told_of_quota
-kubectl -n faulty patch quota pods --type=merge -p '{"spec":{"hard":{"pods":"9"}}}' >/dev/null
-eventually "it runs once the quota is raised" says crowded Running faulty
+kubectl -n faulty patch quota pods --type=merge -p '{"spec":{"hard":{"pods":"9","limits.cpu":"8","limits.memory":"8Gi"}}}' >/dev/null
+eventually "it runs once the quota is raised, with the limits that the quota asks for" says crowded Running faulty
 kubectl delete namespace faulty --wait=false >/dev/null
 
 # --- virt-api is away, and nobody brings it back ---------------------------------------------------------------------------------------

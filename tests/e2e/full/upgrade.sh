@@ -34,6 +34,11 @@ in_order() {
 }
 handlers_are() { [[ $(kubectl -n kubevirt get daemonset virt-handler -o 'jsonpath={.spec.template.spec.containers[0].image}') == *":$1" ]]; }
 handlers_stay_ahead() { ! handlers_are "$1" || [ -n "$(images_but "$1")" ]; }
+# outdated_are COUNT: so many machines have launchers of the other version, by their labels and in the resource's status.
+outdated_are() {
+  [ "$(kubevirt .status.outdatedVirtualMachineInstanceWorkloads)" = "$1" ] &&
+    [ "$(kubectl get vmis -l kubevirt.io/outdatedLauncherImage -o name | wc -l)" = "$1" ]
+}
 
 # --- a to b, by the new manifest, while operators die -------------------------------------------------------------------------------
 watch_states
@@ -57,6 +62,7 @@ answers_as b || failed "virt-api calls itself $(kubectl get --raw /apis/subresou
 passed "virt-api calls itself version b"
 [ "$(versions_of pods -l kubevirt.io=virt-launcher | cut -d' ' -f1,2)" = "$launcher_pods" ] || failed "launcher pods were replaced"
 undisturbed
+eventually "the machines with launchers of version a are marked and counted" outdated_are 2
 twice=$(by_operators | cut -d' ' -f1 | uniq | sort | uniq -d)
 [ -z "$twice" ] || failed "wrote, let another write, and wrote again: $twice"
 passed "one operator at a time led, of $(by_operators | cut -d' ' -f1 | uniq | wc -l)"
@@ -74,4 +80,5 @@ apply_operator a
 eventually "the old manifest takes everything back to version a" runs_version a
 in_order "$from" "update daemonsets/virt-handler" "update deployments/virt-controller" "update deployments/virt-api"
 undisturbed
+eventually "no launcher is of another version any more" outdated_are 0
 bystanders | diff "$work/bystanders" - || failed "what only looks like ours was touched"

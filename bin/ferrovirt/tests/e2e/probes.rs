@@ -23,6 +23,22 @@ fn machine_is_ready_while_its_server_says_so() {
 }
 
 #[test]
+fn machine_is_ready_while_its_port_is_open() {
+    let ns = Instance::shared().namespace();
+    let vmi = ns.run_vm(&manifest("open", "Always", |spec| {
+        spec["readinessProbe"] = json!({"tcpSocket": {"port": 81}, "periodSeconds": 1, "timeoutSeconds": 5});
+    }));
+    ns.booted(&vmi);
+    let is_ready = |vm: &Value| vm["status"]["ready"] == true;
+    assert!(!is_ready(&ns.get("vm", "open")), "nobody listens yet");
+    ns.sh(&vmi, "httpd -p 81 -h /var/www\n");
+    ns.until("vm", "open", "ready", is_ready);
+    ns.sh(&vmi, "pkill -f 'httpd -p 81'\n");
+    ns.until("vm", "open", "not ready", |vm| !is_ready(vm));
+    assert_eq!(uid(&ns.get("vmi", "open")), uid(&vmi), "readiness ends nothing");
+}
+
+#[test]
 fn machine_without_a_guest_agent_is_not_ready_by_it_and_runs_on() {
     let ns = Instance::shared().namespace();
     let vmi = ns.run_vm(&manifest("agentless", "Always", |spec| {

@@ -42,6 +42,51 @@ fn claim_keeps_what_the_guest_wrote_and_settings_arrive_as_a_disk() {
     assert_eq!(ns.sh(&vmi, "dd if=/dev/vdc bs=4 count=1 2>/dev/null\n"), "kept");
 }
 
+#[test]
+fn secrets_and_facts_about_the_pod_arrive_as_disks() {
+    let ns = Instance::shared().namespace();
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"token": "s3cret"}});
+    ns.apply(&secret).success();
+    let vmi = ns.run_vm(&manifest("informed", "Always", |spec| {
+        more(spec, "keys", json!({"secret": {"secretName": "keys", "volumeLabel": "KEYS"}}));
+        let fields = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+        more(spec, "about", json!({"downwardAPI": {"fields": fields}}));
+    }));
+    ns.booted(&vmi);
+    assert_eq!(ns.sh(&vmi, "mkdir -p /m; mount -t iso9660 /dev/vdc /m && cat /m/token\n"), "s3cret");
+    let labels = ns.sh(&vmi, "umount /m; mount -t iso9660 /dev/vdd /m && cat /m/labels\n");
+    assert!(labels.contains("vm.kubevirt.io/name=\"informed\""), "{labels}");
+}
+
+#[test]
+fn ephemeral_disk_forgets_what_the_guest_wrote_and_its_claim_keeps_what_it_had() {
+    let ns = Instance::shared().namespace();
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "golden"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}}});
+    ns.apply(&claim).success();
+    let vmi = ns.run_vm(&manifest("author", "Always", |spec| {
+        more(spec, "data", json!({"persistentVolumeClaim": {"claimName": "golden"}}));
+    }));
+    ns.booted(&vmi);
+    ns.sh(&vmi, "echo gold | dd of=/dev/vdc bs=512 conv=sync 2>/dev/null; sync\n");
+    ns.delete("vm", "author");
+    ns.until_gone("vmi", "author");
+
+    let read = "dd if=/dev/vdc bs=4 count=1 2>/dev/null\n";
+    let mut vmi = ns.run_vm(&manifest("reader", "Always", |spec| {
+        more(spec, "data", json!({"ephemeral": {"persistentVolumeClaim": {"claimName": "golden"}}}));
+    }));
+    for _ in 0..2 {
+        ns.booted(&vmi);
+        assert_eq!(ns.sh(&vmi, read), "gold");
+        ns.sh(&vmi, "echo lead | dd of=/dev/vdc bs=512 conv=sync 2>/dev/null; sync\n");
+        assert_eq!(ns.sh(&vmi, read), "lead");
+        ns.virtctl(&["restart", "reader"]).success();
+        vmi = ns.running("reader", Some(&vmi));
+    }
+}
+
 /// A block device as a disk, on either engine, is a case of storage.rs.
 #[test]
 fn block_volume_that_is_a_plain_file_is_refused() {

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod objects;
+mod pruning;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -21,6 +22,7 @@ const BASE: &str = "/apis/subresources.kubevirt.io/v1";
 async fn virt_api_serves_a_real_cluster() {
     let cluster = Cluster::start().await;
     definitions_are_structural(&cluster).await;
+    nothing_is_pruned(&cluster).await;
     // Of laxer days: it could not be created with webhooks.
     let mut lax = objects::vmi("external");
     lax["spec"]["evictionStrategy"] = json!("External");
@@ -50,6 +52,22 @@ async fn definitions_are_structural(cluster: &Cluster) {
             !conditions.iter().any(|c| c["type"] == "NonStructuralSchema" && c["status"] == "True"),
             "{conditions:?}"
         );
+    }
+}
+
+/// Of what our schemas name, and of labels and the like where they leave it open. No webhook judges yet.
+async fn nothing_is_pruned(cluster: &Cluster) {
+    for definition in objects::definitions() {
+        let filled = pruning::filled(&definition);
+        let resource = definition["spec"]["names"]["plural"].as_str().unwrap();
+        let version = filled["apiVersion"].as_str().unwrap();
+        let path = format!("/apis/{version}/namespaces/default/{resource}?dryRun=All&fieldValidation=Strict");
+        let mut kept = cluster.admin(Method::POST, &path, &filled).await.ok();
+        // What a status subresource has is not taken from a creation.
+        if kept.get("status").is_none() {
+            kept["status"] = filled["status"].clone();
+        }
+        assert_eq!(pruning::lost(&filled, &kept, resource), Vec::<String>::new());
     }
 }
 
