@@ -31,9 +31,9 @@ fn machine_is_ready_while_its_port_is_open() {
     ns.booted(&vmi);
     let is_ready = |vm: &Value| vm["status"]["ready"] == true;
     assert!(!is_ready(&ns.get("vm", "open")), "nobody listens yet");
-    ns.sh(&vmi, "httpd -p 81 -h /var/www\n");
+    ns.sh(&vmi, "httpd -f -p 81 -h /var/www >/dev/null 2>&1 </dev/null & echo $! >/open\n");
     ns.until("vm", "open", "ready", is_ready);
-    ns.sh(&vmi, "pkill -f 'httpd -p 81'\n");
+    ns.sh(&vmi, "kill $(cat /open)\n");
     ns.until("vm", "open", "not ready", |vm| !is_ready(vm));
     assert_eq!(uid(&ns.get("vmi", "open")), uid(&vmi), "readiness ends nothing");
 }

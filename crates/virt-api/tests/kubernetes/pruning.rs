@@ -25,7 +25,7 @@ fn value(schema: &Value) -> Value {
     match schema["type"].as_str().unwrap_or_default() {
         "object" => object(schema),
         "array" => json!([value(&schema["items"])]),
-        "integer" => schema.get("minimum").cloned().unwrap_or(json!(1)),
+        "integer" => json!(schema["minimum"].as_f64().unwrap_or(1.0) as i64),
         "number" => json!(1.5),
         "boolean" => json!(true),
         _ if schema["format"] == "date-time" => json!("2026-01-01T00:00:00Z"),
