@@ -7,9 +7,9 @@
 //!                          └───────────────────────────► Failed ◄──────────────────────┘
 //! ```
 //!
-//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, quotas of its namespace, its Node, the failure of the last attempt to act.
+//! Inputs: the VirtualMachineInstance, its launcher pods, the claims of its volumes, quotas and LimitRanges of its namespace, its Node, the failure of the last attempt to act.
 //! Outputs: launcher pods, the pods' readiness gate, phase up to Scheduled, conditions Ready and PodScheduled, activePods,
-//! finalizers.
+//! finalizers, the label of an outdated launcher.
 //!
 //! Invariants: with `status.nodeName` set the instance belongs to that node's agent. From then on a vanished or ended pod
 //! never ends the instance (a deliberate difference from upstream): a replacement is made, on that node. Pods and finalizers of
@@ -26,7 +26,7 @@ mod status;
 
 pub use claims::{ClaimFacts, claims_of};
 pub use decide::decide;
-pub use observe::{Observed, PodCondition, PodFacts, QuotaFacts};
+pub use observe::{Observed, PodCondition, PodFacts, QuotaFacts, RangeFacts};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! virt-controller: turns VirtualMachines into VirtualMachineInstances and those into launcher pods, and keeps their status true.
 //!
-//! Watches VirtualMachine, VirtualMachineInstance, launcher pods, claims, quotas and Nodes; writes to the API and nowhere else. It holds no state of
+//! Watches VirtualMachine, VirtualMachineInstance, launcher pods, claims, quotas, LimitRanges and Nodes; writes to the API and nowhere else. It holds no state of
 //! its own: started anew, it goes on from what the API says.
 //!
 //! # Rights on a cluster
@@ -13,7 +13,7 @@
 //! | `kubevirt.io` | virtualmachineinstances | get, list, watch, create, patch, delete | VMIs (their status is part of them) |
 //! | | pods | list, watch, create, delete | launcher pods |
 //! | | persistentvolumeclaims | list, watch | whether volumes exist, their sizes and modes |
-//! | | resourcequotas | list, watch | whether pods of a namespace must have limits |
+//! | | resourcequotas, limitranges | list, watch | whether pods of a namespace must have limits |
 //! | | pods/status | patch | the readiness gate |
 //! | | nodes | list, watch, patch | the heartbeat of their agents; `kubevirt.io/schedulable` when it is missed; whether they are off |
 //! | | events | create, get, patch | |
@@ -34,11 +34,11 @@ use fv_api::config::ClusterConfig;
 use fv_api::meta::labels;
 use fv_api::{VirtualMachine, VirtualMachineInstance};
 use fv_plan::node::NodeFacts;
-use fv_plan::vmi::{ClaimFacts, PodFacts, QuotaFacts, claims_of};
+use fv_plan::vmi::{ClaimFacts, PodFacts, QuotaFacts, RangeFacts, claims_of};
 use fv_plan::{ObjectKey, Plan};
 use fv_runtime::{Again, Cache, Clock, Executor, Recorder, WorkQueue, reflect, run_workers};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, Node, PersistentVolumeClaim, Pod, ResourceQuota};
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::task::{JoinError, JoinSet};
@@ -100,6 +100,7 @@ pub async fn run_with(
         pods: Cache::indexed(|pod: &PodFacts| pod.created_by.as_deref()),
         claims: Cache::default(),
         quotas: Cache::indexed(|quota: &QuotaFacts| Some(&quota.namespace)),
+        ranges: Cache::indexed(|range: &RangeFacts| Some(&range.namespace)),
         nodes: Cache::default(),
         vm_queue: WorkQueue::named("virt-controller-vm"),
         vmi_queue: WorkQueue::named("virt-controller-vmi"),
@@ -123,6 +124,7 @@ pub async fn run_with(
                 shared.pods.synced().await;
                 shared.claims.synced().await;
                 shared.quotas.synced().await;
+                shared.ranges.synced().await;
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -183,6 +185,7 @@ struct Shared {
     pods: Cache<PodFacts>,
     claims: Cache<ClaimFacts>,
     quotas: Cache<QuotaFacts>,
+    ranges: Cache<RangeFacts>,
     /// Nobody waits for the first list of these: a node that is not known is not judged.
     nodes: Cache<NodeFacts>,
     vm_queue: Arc<WorkQueue<ObjectKey>>,
@@ -270,18 +273,23 @@ fn spawn_reflectors(tasks: &mut JoinSet<()>, client: &Client, shared: &Arc<Share
             stop.clone(),
         ));
     }
-    {
-        let quotas = shared.quotas.clone();
-        tasks.spawn(reflect::<ResourceQuota, _>(
-            client.clone(),
-            watcher::Config::default(),
-            quotas,
-            |quota| QuotaFacts::of(&quota),
-            // They are looked at when a pod is made; one that was refused is tried again.
-            |_| {},
-            stop.clone(),
-        ));
-    }
+    // These are looked at when a pod is made; one that was refused is tried again.
+    tasks.spawn(reflect::<ResourceQuota, _>(
+        client.clone(),
+        watcher::Config::default(),
+        shared.quotas.clone(),
+        |quota| QuotaFacts::of(&quota),
+        |_| {},
+        stop.clone(),
+    ));
+    tasks.spawn(reflect::<LimitRange, _>(
+        client.clone(),
+        watcher::Config::default(),
+        shared.ranges.clone(),
+        |range| RangeFacts::of(&range),
+        |_| {},
+        stop.clone(),
+    ));
     {
         let shared = shared.clone();
         tasks.spawn(reflect::<PersistentVolumeClaim, _>(

@@ -18,8 +18,8 @@ pub(crate) async fn reconcile(shared: &Shared, key: ObjectKey) -> Again {
     let pods = vmi.metadata.uid.as_deref().map(|uid| shared.pods.by_index(uid)).unwrap_or_default();
     let claim = |name: &str| shared.claims.get(&ObjectKey::new(&key.namespace, name));
     let claims = claims_of(&vmi).into_iter().filter_map(claim).collect();
-    let quotas = shared.quotas.by_index(&key.namespace);
-    let auto_limits = QuotaFacts::together(quotas.iter().map(|quota| &**quota));
+    let auto_limits =
+        QuotaFacts::auto_limits(&shared.quotas.by_index(&key.namespace), &shared.ranges.by_index(&key.namespace));
     let node = vmi.status.as_ref().and_then(|status| status.node_name.as_deref());
     let host = node.and_then(|name| shared.nodes.get(&ObjectKey::new("", name)));
     let observed = Observed { vmi, pods, claims, auto_limits, host, last_failure: shared.vmi_memory.failure(&key) };

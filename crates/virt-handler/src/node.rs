@@ -60,6 +60,9 @@ pub(crate) const CAPABILITY_PREFIXES: [&str; 6] = [
     "machine-type.node.kubevirt.io/",
 ];
 
+/// Those of [`CAPABILITY_PREFIXES`] that are not about the processor.
+pub(crate) const MACHINE_PREFIX: [&str; 1] = ["machine-type.node.kubevirt.io/"];
+
 /// The merge patch of one heartbeat.
 pub fn heartbeat_patch(schedulable: bool, extra: &BTreeMap<String, String>, now: Timestamp) -> serde_json::Value {
     let mut all: BTreeMap<&str, String> = extra.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use fv_admit::kubevirt_causes;
 use fv_api::config::CertificateRotation;
-use fv_api::meta::labels;
 use fv_api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use fv_plan::operator::certificates::{Authority, published};
 use fv_plan::operator::objects::Live;
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 use crate::Settings;
 use crate::certificates;
 use crate::kinds::{KINDS, api_of};
+use crate::reconcile::Memory;
 
 /// Why the cluster cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +48,13 @@ pub(crate) fn name_of(kubevirt: &KubeVirt) -> String {
     format!("{}/{}", kubevirt.namespace().unwrap_or_default(), kubevirt.name_any())
 }
 
-/// Everything the operator decides on. `written` and `failure` are what it remembers.
+/// Everything the operator decides on. `memory` is what it remembers.
 pub(crate) async fn observe(
     client: &Client,
     settings: &Settings,
     kubevirt: KubeVirt,
     elders: Vec<String>,
-    written: BTreeMap<ObjectId, i64>,
-    failure: Option<String>,
+    memory: &Memory,
 ) -> Result<Observed, ClusterError> {
     let namespace = &settings.namespace;
     let (mut live, has_prometheus_operator) = managed(client, namespace).await?;
@@ -69,8 +68,6 @@ pub(crate) async fn observe(
     }
     let is_deleting = kubevirt.metadata.deletion_timestamp.is_some();
     let workloads = if is_deleting { workloads(client).await? } else { Vec::new() };
-    let selector = ListParams::default().labels(labels::OUTDATED_LAUNCHER_IMAGE);
-    let outdated = list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance", &selector).await?.len();
     Ok(Observed {
         kubevirt,
         elders,
@@ -79,11 +76,11 @@ pub(crate) async fn observe(
         architecture: settings.architecture.clone(),
         target,
         live,
-        written,
+        written: memory.written.clone(),
         authority,
         workloads,
-        outdated,
-        failure,
+        outdated: *memory.outdated.lock(),
+        failure: memory.failure.clone(),
     })
 }
 
@@ -200,18 +197,17 @@ fn certificate_ids(namespace: &str) -> Vec<ObjectId> {
 
 /// All machines of users. That their kinds are not served means that there are none; every other failure is one.
 pub(crate) async fn workloads(client: &Client) -> Result<Vec<Workload>, ClusterError> {
-    let params = ListParams::default();
-    let mut all = list_of::<VirtualMachine>(client, "VirtualMachine", &params).await?;
-    all.extend(list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance", &params).await?);
+    let mut all = list_of::<VirtualMachine>(client, "VirtualMachine").await?;
+    all.extend(list_of::<VirtualMachineInstance>(client, "VirtualMachineInstance").await?);
     Ok(all)
 }
 
-async fn list_of<K>(client: &Client, kind: &'static str, params: &ListParams) -> Result<Vec<Workload>, ClusterError>
+async fn list_of<K>(client: &Client, kind: &'static str) -> Result<Vec<Workload>, ClusterError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
 {
     // Only metadata is read: an object that our types cannot read is a machine too.
-    let listed = Api::<PartialObjectMeta<K>>::all(client.clone()).list(params).await;
+    let listed = Api::<PartialObjectMeta<K>>::all(client.clone()).list(&ListParams::default()).await;
     let items = match listed {
         Ok(list) => list.items,
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),

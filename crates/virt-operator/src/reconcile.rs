@@ -1,6 +1,6 @@
 //! The leader's work: look, decide, act, until nothing is left to do; then wait until something changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use fv_render::install::{MANAGED_BY, MANAGER, ObjectId};
 use fv_runtime::Clock;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource, ResourceExt};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -44,16 +45,24 @@ enum PassError {
 
 /// What one process remembers; another starts without.
 #[derive(Debug, Default)]
-struct Memory {
-    written: BTreeMap<ObjectId, i64>,
-    failure: Option<String>,
+pub(crate) struct Memory {
+    /// Generations of objects as this process wrote them.
+    pub(crate) written: BTreeMap<ObjectId, i64>,
+    /// How the last attempt to act failed.
+    pub(crate) failure: Option<String>,
+    /// Machines with outdated launchers, once that is known.
+    pub(crate) outdated: Arc<Mutex<Option<usize>>>,
 }
 
 /// Works until `shutdown`.
 pub(crate) async fn run(client: Client, settings: Settings, clock: Clock, shutdown: CancellationToken) {
     let changed = Arc::new(Notify::new());
-    watch(&client, &settings.namespace, &changed, &shutdown);
     let mut memory = Memory::default();
+    watch(&client, &settings.namespace, &changed, &shutdown);
+    let api = Api::<PartialObjectMeta<VirtualMachineInstance>>::all(client.clone());
+    let config = watcher::Config::default().labels(labels::OUTDATED_LAUNCHER_IMAGE);
+    let stream = watcher(api, config).default_backoff();
+    tokio::spawn(count(stream, memory.outdated.clone(), changed.clone(), shutdown.clone()));
     while !shutdown.is_cancelled() {
         let wait = match all(&client, &settings, &mut memory, clock).await {
             Ok(Requeue::After(delay)) => delay.min(LONGEST),
@@ -110,8 +119,7 @@ async fn one(
     memory: &mut Memory,
     clock: Clock,
 ) -> Result<(bool, Requeue), PassError> {
-    let (written, failure) = (memory.written.clone(), memory.failure.clone());
-    let observed = observe(client, settings, kubevirt, elders, written, failure).await?;
+    let observed = observe(client, settings, kubevirt, elders, memory).await?;
     if observed.is_anothers() {
         let kubevirt = name_of(&observed.kubevirt);
         tracing::warn!(kubevirt, "another operator follows this KubeVirt resource: it is left alone");
@@ -155,7 +163,7 @@ async fn one(
     }
 }
 
-/// Tells of every change of a KubeVirt resource, of what an operator manages, and of which machines have outdated launchers.
+/// Tells of every change of a KubeVirt resource and of what an operator manages.
 fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &CancellationToken) {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     for kind in KINDS {
@@ -168,10 +176,64 @@ fn watch(client: &Client, namespace: &str, changed: &Arc<Notify>, shutdown: &Can
     let api = Api::<PartialObjectMeta<KubeVirt>>::all(client.clone());
     let stream = watcher(api, watcher::Config::default()).default_backoff();
     tokio::spawn(tell(stream, Duration::ZERO, changed.clone(), shutdown.clone()));
-    let api = Api::<PartialObjectMeta<VirtualMachineInstance>>::all(client.clone());
-    let stream = watcher(api, watcher::Config::default().labels(labels::OUTDATED_LAUNCHER_IMAGE)).default_backoff();
-    // The operator itself has these served.
-    tokio::spawn(tell(stream, ABSENT, changed.clone(), shutdown.clone()));
+}
+
+/// Counts what a watch shows, and tells when there are more or fewer; other changes of theirs are many and mean nothing here. Of a kind that is
+/// not served there is none.
+async fn count<K: Resource<DynamicType = ()>>(
+    stream: impl futures::Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
+    counted: Arc<Mutex<Option<usize>>>,
+    changed: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    let mut stream = std::pin::pin!(stream);
+    let (mut known, mut listed) = (HashSet::new(), HashSet::new());
+    let key = |object: &K| (object.namespace(), object.name_any());
+    loop {
+        let event = tokio::select! {
+            () = shutdown.cancelled() => return,
+            event = stream.next() => event,
+        };
+        match event {
+            None => return,
+            Some(Ok(watcher::Event::Init)) => {
+                listed.clear();
+                continue;
+            }
+            Some(Ok(watcher::Event::InitApply(object))) => {
+                listed.insert(key(&object));
+                continue;
+            }
+            Some(Ok(watcher::Event::InitDone)) => known = std::mem::take(&mut listed),
+            Some(Ok(watcher::Event::Apply(object))) => {
+                known.insert(key(&object));
+            }
+            Some(Ok(watcher::Event::Delete(object))) => {
+                known.remove(&key(&object));
+            }
+            Some(Err(error)) if is_absent(&error) => {
+                set(&counted, 0, &changed);
+                // Each attempt begins with an event, so the stream's own patience never grows.
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(ABSENT) => {}
+                }
+                continue;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a watch broke and begins again");
+                continue;
+            }
+        }
+        set(&counted, known.len(), &changed);
+    }
+}
+
+/// Keeps a count, and tells when it is another.
+fn set(counted: &Mutex<Option<usize>>, now: usize, changed: &Notify) {
+    if counted.lock().replace(now) != Some(now) {
+        changed.notify_one();
+    }
 }
 
 /// Tells of changes. What the cluster does not serve is asked for again after `absent`: each attempt begins with an event, so the stream's own
@@ -216,9 +278,35 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::http::{Request, Response};
+    use futures::stream;
+    use k8s_openapi::api::core::v1::ConfigMap;
     use kube::client::Body;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_watch_shows_is_counted_and_told_when_there_are_more_or_fewer() {
+        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        let object = |name: &str| ConfigMap {
+            metadata: kube::core::ObjectMeta { name: Some(name.into()), ..Default::default() },
+            ..Default::default()
+        };
+        let (counted, changed) = (Arc::new(Mutex::new(None)), Arc::new(Notify::new()));
+        for (events, count, is_told) in [
+            (vec![Init, InitApply(object("a"))], None, false),
+            (vec![Init, InitDone], Some(0), true),
+            (vec![Init, InitApply(object("a")), InitApply(object("b")), InitDone, Apply(object("a"))], Some(2), true),
+            // Another watch, which begins with the same.
+            (vec![Init, InitApply(object("a")), InitApply(object("b")), InitDone, Apply(object("b"))], Some(2), false),
+            (vec![Init, InitApply(object("a")), InitDone, Delete(object("a"))], Some(0), true),
+        ] {
+            let events = stream::iter(events.into_iter().map(Ok));
+            super::count(events, counted.clone(), changed.clone(), CancellationToken::new()).await;
+            assert_eq!(*counted.lock(), count);
+            let told = tokio::time::timeout(Duration::from_millis(1), changed.notified()).await.is_ok();
+            assert_eq!(told, is_told, "{count:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn kinds_the_cluster_does_not_serve_are_asked_for_now_and_then_and_are_no_change() {

@@ -11,6 +11,8 @@ use crate::validate::placement;
 pub(super) const BLOCK_UNINSTALL: &str = "BlockUninstallIfWorkloadsExist";
 const UNINSTALL: [&str; 2] = ["RemoveWorkloads", BLOCK_UNINSTALL];
 const PULL_POLICIES: [&str; 3] = ["Always", "IfNotPresent", "Never"];
+/// Kinds of an installation that are not Kubernetes' own: their lists have no merge keys.
+const CUSTOM_KINDS: [&str; 2] = ["ServiceMonitor", "PrometheusRule"];
 const PATCH_TYPES: [&str; 3] = ["json", "merge", "strategic"];
 
 pub(super) fn check(spec: &KubeVirtSpec, field: &Field, causes: &mut Causes) {
@@ -139,6 +141,14 @@ fn customizations(customized: &CustomizeComponents, field: &Field, causes: &mut 
             }
         }
         one_of(&Some(patch.type_.clone()), &PATCH_TYPES, &field.child("type"), causes);
+        let is_custom = CUSTOM_KINDS.iter().any(|kind| patch.resource_type.eq_ignore_ascii_case(kind));
+        if is_custom && patch.type_ == "strategic" {
+            let at = field.child("type");
+            causes.invalid(
+                &at,
+                format!("{at}: there are no strategic patches of {}: use json or merge", patch.resource_type),
+            );
+        }
         let at = field.child("patch");
         match serde_json::from_str::<Value>(&patch.patch) {
             Ok(value) if patch.type_ == "json" && !value.is_array() => {

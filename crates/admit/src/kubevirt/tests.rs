@@ -92,6 +92,11 @@ fn values_that_cannot_work_are_refused_with_path_and_way_out() {
         ),
         (json!({"infra": {"replicas": 0}}), "infra replica count can't be 0"),
         (
+            json!({"customizeComponents": {"patches": [
+                {"resourceType": "servicemonitor", "resourceName": "*", "type": "strategic", "patch": "{}"}]}}),
+            "spec.customizeComponents.patches[0].type: there are no strategic patches of servicemonitor: use json or merge",
+        ),
+        (
             json!({"monitorNamespace": "Watchers"}),
             "spec.monitorNamespace: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
         ),

@@ -26,7 +26,11 @@ pub(super) fn read_capabilities(connect: &Connect) -> Result<Capabilities, Error
     )?;
     let missing = parse_domain_capabilities(&domain, &mut facts);
     if let Some(cpu) = host_model_cpu(&facts) {
-        facts.cpu_features = spelt_out(connect, &cpu)?;
+        // Only schedulers ask for these; a driver that cannot tell (s390x has none) leaves the ones named.
+        facts.cpu_features = spelt_out(connect, &cpu).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the features of the host model cannot be spelt out");
+            facts.host_model_features.clone()
+        });
         facts.cpu_features.retain(|feature| !missing.contains(feature));
     }
     Ok(facts)

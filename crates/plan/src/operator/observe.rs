@@ -56,8 +56,8 @@ pub struct Observed {
     /// What is known of the certificates.
     pub authority: Authority,
     pub workloads: Vec<Workload>,
-    /// Machines whose launcher pods have another image than new ones.
-    pub outdated: usize,
+    /// Machines whose launcher pods have another image than new ones, where that is known.
+    pub outdated: Option<usize>,
     /// The failure of the last attempt to act.
     pub failure: Option<String>,
 }

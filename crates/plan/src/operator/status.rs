@@ -98,7 +98,9 @@ pub(super) fn of_state(observed: &Observed, state: &State, now: Timestamp) -> Ku
     status.observed_generation = observed.kubevirt.metadata.generation;
     status.operator_version = Some(observed.operator_version.clone());
     status.default_architecture = Some(observed.architecture.clone());
-    status.outdated_virtual_machine_instance_workloads = Some(i32::try_from(observed.outdated).unwrap_or(i32::MAX));
+    if let Some(outdated) = observed.outdated {
+        status.outdated_virtual_machine_instance_workloads = Some(i32::try_from(outdated).unwrap_or(i32::MAX));
+    }
     if let (Some(target), false) = (target, observed.is_deleting()) {
         status.target_deployment_config = Some(target.config.clone());
         status.target_deployment_id = Some(target.identifier.clone());

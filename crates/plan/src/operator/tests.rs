@@ -321,7 +321,9 @@ fn a_resource_that_cannot_be_followed_and_a_failed_write_are_told() {
 fn machines_with_outdated_launchers_are_counted_and_disturb_nothing() {
     let mut world = installed(json!({}));
     assert_eq!(world.status().outdated_virtual_machine_instance_workloads, Some(0));
-    world.outdated = 3;
+    world.outdated = None;
+    assert_eq!(world.decide().status, None, "what is not known is left as it was");
+    world.outdated = Some(3);
     let plan = world.decide();
     assert_eq!(plan.effects, []);
     let status = plan.status.unwrap();

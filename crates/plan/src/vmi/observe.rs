@@ -1,12 +1,13 @@
 //! What the VMI controller looks at.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fv_api::meta::{annotations, conditions as types, labels, phases::VmiPhase};
 use fv_api::{VirtualMachineInstance, VirtualMachineInstanceStatus};
 use fv_render::{AutoLimits, COMPUTE_CONTAINER};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
 
 use super::claims::ClaimFacts;
 use crate::conditions::{self, TRUE};
@@ -21,7 +22,7 @@ pub struct Observed {
     pub pods: Vec<Arc<PodFacts>>,
     /// The claims of its volumes that exist.
     pub claims: Vec<Arc<ClaimFacts>>,
-    /// What quotas of its namespace limit.
+    /// What quotas of its namespace limit, and no LimitRange there gives a default of.
     pub auto_limits: AutoLimits,
     /// The Node that holds it, where that is known.
     pub host: Option<Arc<NodeFacts>>,
@@ -48,13 +49,34 @@ impl QuotaFacts {
         }
     }
 
-    /// What all quotas of a namespace limit together.
-    pub fn together<'a>(quotas: impl IntoIterator<Item = &'a Self>) -> AutoLimits {
-        let both = |all: AutoLimits, one: &Self| AutoLimits {
-            cpu: all.cpu || one.limits.cpu,
-            memory: all.memory || one.limits.memory,
+    /// What all quotas of a namespace limit together, but for what LimitRanges there set.
+    pub fn auto_limits(quotas: &[Arc<Self>], ranges: &[Arc<RangeFacts>]) -> AutoLimits {
+        let wanted = |of: fn(&AutoLimits) -> bool| {
+            quotas.iter().any(|quota| of(&quota.limits)) && !ranges.iter().any(|range| of(&range.given))
         };
-        quotas.into_iter().fold(AutoLimits::default(), both)
+        AutoLimits { cpu: wanted(|all| all.cpu), memory: wanted(|all| all.memory) }
+    }
+}
+
+/// What is kept of a LimitRange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RangeFacts {
+    /// Limits that it gives to containers without: its default, or its maximum.
+    pub given: AutoLimits,
+    pub namespace: String,
+}
+
+impl RangeFacts {
+    /// Copies what matters out of `range`.
+    pub fn of(range: &LimitRange) -> Self {
+        let items = range.spec.iter().flat_map(|spec| &spec.limits).filter(|item| item.type_ == "Container");
+        let given: Vec<&String> =
+            items.flat_map(|item| item.default.iter().chain(&item.max)).flat_map(BTreeMap::keys).collect();
+        let is_given = |resource: &str| given.iter().any(|name| *name == resource);
+        Self {
+            given: AutoLimits { cpu: is_given("cpu"), memory: is_given("memory") },
+            namespace: range.metadata.namespace.clone().unwrap_or_default(),
+        }
     }
 }
 

@@ -526,17 +526,26 @@ fn a_machine_whose_launcher_has_another_image_says_so_until_it_has_a_new_one() {
 
 #[test]
 fn a_pod_has_the_limits_that_quotas_of_its_namespace_ask_for() {
-    use k8s_openapi::api::core::v1::ResourceQuota;
+    use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
     let quota = |hard: Value| {
         let quota: ResourceQuota =
             serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "q"}, "spec": {"hard": hard}}))
                 .expect("a quota");
         QuotaFacts::of(&quota)
     };
-    let limits = |quotas: &[QuotaFacts]| {
+    let range = |kind: &str, given: Value| {
+        let mut item = given;
+        item["type"] = kind.into();
+        let range: LimitRange =
+            serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "r"}, "spec": {"limits": [item]}}))
+                .expect("a range");
+        Arc::new(RangeFacts::of(&range))
+    };
+    let limits = |quotas: &[QuotaFacts], ranges: &[Arc<RangeFacts>]| {
+        let quotas: Vec<_> = quotas.iter().cloned().map(Arc::new).collect();
         let observed = Observed {
             vmi: Arc::new(vmi(json!({}))),
-            auto_limits: QuotaFacts::together(quotas),
+            auto_limits: QuotaFacts::auto_limits(&quotas, ranges),
             ..Observed::default()
         };
         let plan = decide(&observed, &ClusterConfig::default(), now());
@@ -544,8 +553,15 @@ fn a_pod_has_the_limits_that_quotas_of_its_namespace_ask_for() {
         let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
         container.resources.and_then(|all| all.limits).unwrap_or_default().into_keys().collect::<Vec<_>>()
     };
-    assert_eq!(limits(&[]), Vec::<String>::new());
-    assert_eq!(limits(&[quota(json!({"pods": "3", "requests.cpu": "1"}))]), Vec::<String>::new());
-    let (cpu, memory) = (quota(json!({"limits.cpu": "1"})), quota(json!({"limits.memory": "1Gi"})));
-    assert_eq!(limits(&[cpu, memory]), ["cpu", "memory"]);
+    assert_eq!(limits(&[], &[]), Vec::<String>::new());
+    assert_eq!(limits(&[quota(json!({"pods": "3", "requests.cpu": "1"}))], &[]), Vec::<String>::new());
+    let both = [quota(json!({"limits.cpu": "1"})), quota(json!({"limits.memory": "1Gi"}))];
+    assert_eq!(limits(&both, &[]), ["cpu", "memory"]);
+    assert_eq!(limits(&both, &[range("Container", json!({"default": {"cpu": "1"}}))]), ["memory"]);
+    assert_eq!(
+        limits(&both, &[range("Container", json!({"max": {"memory": "4Gi"}}))]),
+        ["cpu"],
+        "it is the default too"
+    );
+    assert_eq!(limits(&both, &[range("Pod", json!({"max": {"memory": "4Gi"}}))]), ["cpu", "memory"]);
 }

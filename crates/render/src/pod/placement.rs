@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fv_api::VirtualMachineInstanceSpec;
 use fv_api::config::{ClusterConfig, Engine};
 use fv_api::meta::labels;
+use fv_api::{CPUFeature, VirtualMachineInstanceSpec};
 use k8s_openapi::api::core::v1::{Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
 use super::LauncherPodOptions;
@@ -50,15 +50,18 @@ fn is_in_hardware(config: &ClusterConfig) -> bool {
     !config.use_emulation
 }
 
-/// Labels, as upstream's, of nodes that can run the guest: its machine type, and in hardware its CPU model and the features it requires.
+/// Labels, as upstream's, of nodes that can run the guest: its machine type, and in hardware its CPU model and the features it requires. A model
+/// whose features the guest changes is none that a node was asked about.
 fn abilities(spec: &VirtualMachineInstanceSpec, config: &ClusterConfig) -> impl Iterator<Item = String> {
     let machine =
         spec.domain.machine.as_ref().and_then(|machine| machine.type_.as_deref()).filter(|name| !name.is_empty());
     let cpu = spec.domain.cpu.as_ref().filter(|_| is_in_hardware(config));
     let of_host = ["", "host-model", "host-passthrough"];
-    let model = cpu.and_then(|cpu| cpu.model.as_deref()).filter(|model| !of_host.contains(model));
     let features = cpu.into_iter().flat_map(|cpu| &cpu.features);
-    let required = features.filter(|feature| matches!(feature.policy.as_deref(), None | Some("" | "require")));
+    let is_required = |feature: &&CPUFeature| matches!(feature.policy.as_deref(), None | Some("" | "require"));
+    let is_changed = features.clone().any(|feature| !is_required(&feature));
+    let model = cpu.and_then(|cpu| cpu.model.as_deref()).filter(|model| !is_changed && !of_host.contains(model));
+    let required = features.filter(is_required);
     let machine = machine.map(|name| format!("{}/{name}", labels::NODE_MACHINE_TYPE));
     let model = model.map(|name| format!("{}/{name}", labels::NODE_CPU_MODEL));
     let required: Vec<String> =
@@ -96,10 +99,13 @@ pub(super) fn affinity(
     let required = node_affinity
         .required_during_scheduling_ignored_during_execution
         .get_or_insert_with(|| NodeSelector { node_selector_terms: Vec::new() });
-    if required.node_selector_terms.is_empty() {
+    let is_only = required.node_selector_terms.is_empty();
+    if is_only {
         required.node_selector_terms.push(NodeSelectorTerm::default());
     }
-    for term in &mut required.node_selector_terms {
+    let is_empty = |term: &NodeSelectorTerm| term.match_fields.is_none() && term.match_expressions.is_none();
+    // An empty term matches no node, and shall not begin to.
+    for term in required.node_selector_terms.iter_mut().filter(|term| is_only || !is_empty(term)) {
         term.match_fields.get_or_insert_default().extend(fields.iter().cloned());
         term.match_expressions.get_or_insert_default().extend(expressions.iter().cloned());
     }

@@ -254,36 +254,47 @@ fn guests_that_may_not_be_emulated_go_where_kvm_is() {
 
 #[test]
 fn on_a_cluster_a_guest_goes_where_its_machine_and_processor_are() {
-    let mut value = plain();
-    value["spec"]["domain"]["machine"] = json!({"type": "pc-q35-7.2"});
-    value["spec"]["domain"]["cpu"] = json!({"cores": 1, "model": "Haswell", "features": [
-        {"name": "aes"}, {"name": "x2apic", "policy": "require"}, {"name": "pcid", "policy": "optional"},
-        {"name": "svm", "policy": "forbid"}]});
-    value["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}});
-    let placed = |config: &ClusterConfig, node: Option<&str>| {
+    let placed = |cpu: Value, machine: &str, config: &ClusterConfig, node: Option<&str>| {
+        let mut value = plain();
+        value["spec"]["domain"]["machine"] = json!({"type": machine});
+        value["spec"]["domain"]["cpu"] = cpu;
+        value["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}, {}]}}});
         let options = LauncherPodOptions { pinned_node: node.map(str::to_owned), ..Default::default() };
-        let spec = launcher_pod(&vmi(value.clone()), config, &options).spec.expect("spec");
-        let ours = |name: &String| name.contains(".node.kubevirt.io/");
-        let found: Vec<String> = spec.node_selector.unwrap_or_default().into_keys().filter(ours).collect();
+        let spec = launcher_pod(&vmi(value), config, &options).spec.expect("spec");
+        let ours = |name: String| name.split_once(".node.kubevirt.io/").map(|(kind, name)| format!("{kind} {name}"));
+        let found: Vec<String> = spec.node_selector.unwrap_or_default().into_keys().filter_map(ours).collect();
         let affinity = serde_json::to_value(spec.affinity).expect("json");
         let terms = &affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        assert_eq!(terms[1], json!({}), "it matches no node");
         (found, terms[0]["matchExpressions"].as_array().map_or(0, Vec::len))
     };
-    let machine = "machine-type.node.kubevirt.io/pc-q35-7.2".to_owned();
-    let features = ["cpu-feature.node.kubevirt.io/aes", "cpu-feature.node.kubevirt.io/x2apic"].map(str::to_owned);
-    let [aes, x2apic] = features;
-    let all = vec![aes, x2apic, "cpu-model.node.kubevirt.io/Haswell".to_owned(), machine.clone()];
-    assert_eq!(placed(&on_kubernetes(), None), (all, 2));
+    let haswell = |features: Value| json!({"model": "Haswell", "features": features});
+    let required = haswell(json!([{"name": "aes"}, {"name": "x2apic", "policy": "require"}]));
+    let all = ["cpu-feature aes", "cpu-feature x2apic", "cpu-model Haswell", "machine-type q35"].map(str::to_owned);
+    let machine = vec!["machine-type q35".to_owned()];
+    let cluster = on_kubernetes();
+    assert_eq!(placed(required.clone(), "q35", &cluster, None), (all.to_vec(), 1));
     let emulated = ClusterConfig { use_emulation: true, ..on_kubernetes() };
-    assert_eq!(placed(&emulated, None), (vec![machine], 1), "the emulator leaves out what it lacks");
-    assert_eq!(placed(&on_kubernetes(), Some("n7")), (vec![], 1), "it runs there already");
-    assert_eq!(placed(&ClusterConfig::default(), None), (vec![], 1), "there is one node, which says what it lacks");
+    assert_eq!(
+        placed(required.clone(), "q35", &emulated, None),
+        (machine.clone(), 1),
+        "the emulator leaves out what it lacks"
+    );
+    assert_eq!(placed(required.clone(), "q35", &cluster, Some("n7")), (vec![], 1), "it runs there already");
+    assert_eq!(
+        placed(required, "q35", &ClusterConfig::default(), None),
+        (vec![], 1),
+        "there is one node, which says what it lacks"
+    );
 
-    value["spec"]["domain"]["cpu"] = json!({"model": "host-model"});
-    value["spec"]["domain"]["machine"] = json!({"type": ""});
-    let spec = launcher_pod(&vmi(value), &on_kubernetes(), &LauncherPodOptions::default()).spec.expect("spec");
-    assert!(spec.node_selector.unwrap_or_default().keys().all(|key| !key.contains(".node.kubevirt.io/")));
+    let changed = haswell(json!([{"name": "hle", "policy": "disable"}]));
+    assert_eq!(placed(changed, "q35", &cluster, None), (machine.clone(), 1), "a node may have the rest");
+    let forbidden = json!({"features": [{"name": "svm", "policy": "forbid"}]});
+    assert_eq!(placed(forbidden, "q35", &cluster, None), (machine, 2));
+    for model in ["host-model", "host-passthrough", ""] {
+        assert_eq!(placed(json!({"model": model}), "", &cluster, None), (vec![], 1));
+    }
 }
 
 #[test]

@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::contract::Problem;
 use crate::handler::node_reference;
-use crate::node::{CAPABILITY_PREFIXES, INTERVAL, RETRY, capability_labels, fraction, heartbeat_patch, patch};
+use crate::node::{
+    CAPABILITY_PREFIXES, INTERVAL, MACHINE_PREFIX, RETRY, capability_labels, fraction, heartbeat_patch, patch,
+};
 
 /// The condition of the Node.
 pub const CONDITION: &str = "VirtualizationReady";
@@ -130,9 +132,14 @@ fn beat_patch(
     now: Timestamp,
 ) -> Value {
     let skip = node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SKIP_LABELS));
+    // Whoever labels a node's processor by hand need not know its QEMU's machine types.
+    let prefixes = if skip { &MACHINE_PREFIX[..] } else { &CAPABILITY_PREFIXES[..] };
+    let ours = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let able = match virtualization {
-        Virtualization::Ready(capabilities) if !skip => Some(capability_labels(capabilities)),
-        _ => None,
+        Virtualization::Ready(capabilities) => {
+            Some(capability_labels(capabilities).into_iter().filter(|(name, _)| ours(name)).collect::<BTreeMap<_, _>>())
+        }
+        Virtualization::Unknown | Virtualization::Lacking(_) => None,
     };
     let mut body = heartbeat_patch(schedulable, able.as_ref().unwrap_or(&BTreeMap::new()), now);
     let Some(all) = body.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) else { return body };
@@ -143,9 +150,13 @@ fn beat_patch(
         all.insert(labels::NODE_KVM.to_owned(), capabilities.kvm_usable.to_string().into());
     }
     if let Some(able) = able {
-        let ours = |name: &&String| CAPABILITY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         let there = node.metadata.labels.iter().flat_map(BTreeMap::keys);
-        all.extend(there.filter(ours).filter(|name| !able.contains_key(*name)).map(|name| (name.clone(), Value::Null)));
+        all.extend(
+            there
+                .filter(|name| ours(name))
+                .filter(|name| !able.contains_key(*name))
+                .map(|name| (name.clone(), Value::Null)),
+        );
     }
     body
 }

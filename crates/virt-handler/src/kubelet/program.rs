@@ -218,15 +218,18 @@ async fn watch_libvirt(
                 message: "the libvirt daemon of the node does not answer at the moment; guests go on".into(),
             };
             learn(&facts, Virtualization::Lacking(problem));
-        } else if known.is_none()
-            && let Ok(capabilities) = hypervisor.capabilities().await
-        {
-            let now = match contract::check(&capabilities, &os_image) {
-                Ok(()) => Virtualization::Ready(Arc::new(capabilities)),
-                Err(problem) => Virtualization::Lacking(problem),
-            };
-            known = Some(());
-            learn(&facts, now);
+        } else if known.is_none() {
+            match hypervisor.capabilities().await {
+                Ok(capabilities) => {
+                    let now = match contract::check(&capabilities, &os_image) {
+                        Ok(()) => Virtualization::Ready(Arc::new(capabilities)),
+                        Err(problem) => Virtualization::Lacking(problem),
+                    };
+                    known = Some(());
+                    learn(&facts, now);
+                }
+                Err(error) => tracing::warn!(%error, "the libvirt daemon does not tell what it can do; asking again"),
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -19,7 +19,7 @@ pub(super) struct World {
     pub(super) elders: Vec<String>,
     pub(super) live: BTreeMap<ObjectId, Live>,
     pub(super) workloads: Vec<Workload>,
-    pub(super) outdated: usize,
+    pub(super) outdated: Option<usize>,
     pub(super) authority: Authority,
     /// Workloads that never become ready.
     pub(super) broken: Vec<&'static str>,
@@ -39,7 +39,7 @@ impl World {
             elders: Vec::new(),
             live: BTreeMap::new(),
             workloads: Vec::new(),
-            outdated: 0,
+            outdated: Some(0),
             authority: Authority::default(),
             broken: Vec::new(),
             is_monitored: false,

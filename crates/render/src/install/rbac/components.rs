@@ -70,7 +70,7 @@ fn controller(namespace: &str) -> Vec<Value> {
                 // Whether they exist, their sizes, whether they are block devices.
                 rule("", &["persistentvolumeclaims"], FOLLOW),
                 // Whether pods must have limits.
-                rule("", &["resourcequotas"], FOLLOW),
+                rule("", &["resourcequotas", "limitranges"], FOLLOW),
                 rule("", &["pods"], &["list", "watch", "create", "delete"]),
                 rule("", &["pods/status"], &["patch"]),
                 // An agent that is away cannot say so itself.
