@@ -15,6 +15,8 @@ eventually() { within "$patience" "$@"; }
 # begin_cluster NODES: starts it, with kubectl for it. It goes with the script, which fails when anything stays.
 begin_cluster() {
   export CLUSTER_NAME=${CLUSTER_NAME:-e2e-$$} CLUSTER_NODES=$1
+  # The guest's image is kept for the next run: no trace of this one.
+  guest/build.sh "$work/guest.qcow2" >"$work/output" 2>&1 || failed "the guest's image: $(cat "$work/output")"
   scripts/traces.sh >"$work/before"
   trap finish EXIT
   cluster up
