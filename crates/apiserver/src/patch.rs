@@ -3,6 +3,7 @@
 //! What server-side apply sends is no patch but a configuration, see `handlers`.
 
 mod json;
+mod merge;
 #[cfg(test)]
 mod strategic_tests;
 
@@ -61,8 +62,7 @@ impl Patch {
                 Ok(Patch { kind: Kind::Json(patch), duplicate })
             }
             MERGE => {
-                let (mut value, duplicate) = object(decode()?)?;
-                drop_listed_nulls(&mut value, false);
+                let (value, duplicate) = object(decode()?)?;
                 Ok(Patch { kind: Kind::Merge(value), duplicate })
             }
             STRATEGIC if resource.builtin() => {
@@ -95,7 +95,7 @@ impl Patch {
                 status.bare_details = true;
                 status
             })?,
-            Kind::Merge(patch) => json_patch::merge(&mut patched, patch),
+            Kind::Merge(patch) => merge::merge(&mut patched, patch),
             Kind::Strategic(patch) => {
                 let Some(schema) = schema else {
                     return Err(Status::bad_request("strategic merge patch format is not supported"));
@@ -141,19 +141,5 @@ impl<'s> Place<'s> for Node<'s> {
             schema::PatchMerge::Key(key) => PatchMerge::Key(key),
             schema::PatchMerge::Replace => PatchMerge::Replace,
         })
-    }
-}
-
-/// In a merge patch Kubernetes takes a null member for a removal even where a list is replaced as a whole (RFC 7386 keeps it).
-fn drop_listed_nulls(value: &mut Value, listed: bool) {
-    match value {
-        Value::Object(map) => {
-            if listed {
-                map.retain(|_, value| !value.is_null());
-            }
-            map.values_mut().for_each(|value| drop_listed_nulls(value, listed));
-        }
-        Value::Array(list) => list.iter_mut().for_each(|value| drop_listed_nulls(value, true)),
-        _ => {}
     }
 }
