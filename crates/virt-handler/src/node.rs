@@ -33,16 +33,16 @@ pub fn capability_labels(capabilities: &Capabilities) -> BTreeMap<String, String
         put(labels::NODE_CPU_MODEL, &model.name);
     }
     if let Some(model) = &capabilities.host_model {
-        put("host-model-cpu.node.kubevirt.io", model);
+        put(HOST_MODEL, model);
     }
     for feature in &capabilities.cpu_features {
         put(labels::NODE_CPU_FEATURE, feature);
     }
     for feature in &capabilities.host_model_features {
-        put("host-model-required-features.node.kubevirt.io", feature);
+        put(HOST_MODEL_FEATURES, feature);
     }
     if let Some(vendor) = &capabilities.cpu_vendor {
-        put("cpu-vendor.node.kubevirt.io", vendor);
+        put(CPU_VENDOR, vendor);
     }
     for machine in &capabilities.machines {
         put(labels::NODE_MACHINE_TYPE, &machine.name);
@@ -52,16 +52,17 @@ pub fn capability_labels(capabilities: &Capabilities) -> BTreeMap<String, String
 
 /// Prefixes of the labels [`capability_labels`] makes: others of theirs on the node are of what it could do once.
 pub(crate) const CAPABILITY_PREFIXES: [&str; 6] = [
-    "cpu-model.node.kubevirt.io/",
-    "host-model-cpu.node.kubevirt.io/",
-    "host-model-required-features.node.kubevirt.io/",
-    "cpu-feature.node.kubevirt.io/",
-    "cpu-vendor.node.kubevirt.io/",
-    "machine-type.node.kubevirt.io/",
+    labels::NODE_CPU_MODEL,
+    HOST_MODEL,
+    HOST_MODEL_FEATURES,
+    labels::NODE_CPU_FEATURE,
+    CPU_VENDOR,
+    labels::NODE_MACHINE_TYPE,
 ];
 
-/// Those of [`CAPABILITY_PREFIXES`] that are not about the processor.
-pub(crate) const MACHINE_PREFIX: [&str; 1] = ["machine-type.node.kubevirt.io/"];
+const HOST_MODEL: &str = "host-model-cpu.node.kubevirt.io";
+const HOST_MODEL_FEATURES: &str = "host-model-required-features.node.kubevirt.io";
+const CPU_VENDOR: &str = "cpu-vendor.node.kubevirt.io";
 
 /// The merge patch of one heartbeat.
 pub fn heartbeat_patch(schedulable: bool, extra: &BTreeMap<String, String>, now: Timestamp) -> serde_json::Value {

@@ -19,9 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::contract::Problem;
 use crate::handler::node_reference;
-use crate::node::{
-    CAPABILITY_PREFIXES, INTERVAL, MACHINE_PREFIX, RETRY, capability_labels, fraction, heartbeat_patch, patch,
-};
+use crate::node::{CAPABILITY_PREFIXES, INTERVAL, RETRY, capability_labels, fraction, heartbeat_patch, patch};
 
 /// The condition of the Node.
 pub const CONDITION: &str = "VirtualizationReady";
@@ -133,8 +131,8 @@ fn beat_patch(
 ) -> Value {
     let skip = node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SKIP_LABELS));
     // Whoever labels a node's processor by hand need not know its QEMU's machine types.
-    let prefixes = if skip { &MACHINE_PREFIX[..] } else { &CAPABILITY_PREFIXES[..] };
-    let ours = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let prefixes = if skip { &[labels::NODE_MACHINE_TYPE][..] } else { &CAPABILITY_PREFIXES[..] };
+    let ours = |name: &String| name.split_once('/').is_some_and(|(prefix, _)| prefixes.contains(&prefix));
     let able = match virtualization {
         Virtualization::Ready(capabilities) => {
             Some(capability_labels(capabilities).into_iter().filter(|(name, _)| ours(name)).collect::<BTreeMap<_, _>>())
