@@ -5,37 +5,32 @@ use serde_json::{Value, json};
 use crate::harness::namespace::uid;
 use crate::harness::{Instance, manifest};
 
-#[test]
-fn machine_is_ready_while_its_server_says_so() {
+/// A machine with the readiness probe is ready from when its guest does `open` until it does `close`.
+fn is_ready_between(name: &str, mut probe: Value, open: &str, close: &str) {
     let ns = Instance::shared().namespace();
-    let vmi = ns.run_vm(&manifest("ready", "Always", |spec| {
-        spec["readinessProbe"] =
-            json!({"httpGet": {"port": 80, "path": "/ready"}, "periodSeconds": 1, "timeoutSeconds": 5});
-    }));
+    probe["periodSeconds"] = json!(1);
+    probe["timeoutSeconds"] = json!(5);
+    let vmi = ns.run_vm(&manifest(name, "Always", |spec| spec["readinessProbe"] = probe));
     ns.booted(&vmi);
     let is_ready = |vm: &Value| vm["status"]["ready"] == true;
-    assert!(!is_ready(&ns.get("vm", "ready")), "there is no such page yet");
-    ns.sh(&vmi, "echo yes >/var/www/ready\n");
-    ns.until("vm", "ready", "ready", is_ready);
-    ns.sh(&vmi, "rm /var/www/ready\n");
-    ns.until("vm", "ready", "not ready", |vm| !is_ready(vm));
-    assert_eq!(uid(&ns.get("vmi", "ready")), uid(&vmi), "readiness ends nothing");
+    assert!(!is_ready(&ns.get("vm", name)), "nothing answers yet");
+    ns.sh(&vmi, open);
+    ns.until("vm", name, "ready", is_ready);
+    ns.sh(&vmi, close);
+    ns.until("vm", name, "not ready", |vm| !is_ready(vm));
+    assert_eq!(uid(&ns.get("vmi", name)), uid(&vmi), "readiness ends nothing");
+}
+
+#[test]
+fn machine_is_ready_while_its_server_says_so() {
+    let probe = json!({"httpGet": {"port": 80, "path": "/ready"}});
+    is_ready_between("ready", probe, "echo yes >/var/www/ready\n", "rm /var/www/ready\n");
 }
 
 #[test]
 fn machine_is_ready_while_its_port_is_open() {
-    let ns = Instance::shared().namespace();
-    let vmi = ns.run_vm(&manifest("open", "Always", |spec| {
-        spec["readinessProbe"] = json!({"tcpSocket": {"port": 81}, "periodSeconds": 1, "timeoutSeconds": 5});
-    }));
-    ns.booted(&vmi);
-    let is_ready = |vm: &Value| vm["status"]["ready"] == true;
-    assert!(!is_ready(&ns.get("vm", "open")), "nobody listens yet");
-    ns.sh(&vmi, "httpd -f -p 81 -h /var/www >/dev/null 2>&1 </dev/null & echo $! >/open\n");
-    ns.until("vm", "open", "ready", is_ready);
-    ns.sh(&vmi, "kill $(cat /open)\n");
-    ns.until("vm", "open", "not ready", |vm| !is_ready(vm));
-    assert_eq!(uid(&ns.get("vmi", "open")), uid(&vmi), "readiness ends nothing");
+    let open = "httpd -f -p 81 -h /var/www >/dev/null 2>&1 </dev/null & echo $! >/open\n";
+    is_ready_between("open", json!({"tcpSocket": {"port": 81}}), open, "kill $(cat /open)\n");
 }
 
 #[test]
