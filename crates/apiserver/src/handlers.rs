@@ -141,7 +141,8 @@ async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Requ
         Err(_) if log => Format { shape: Shape::Object, yaml: false },
         Err(status) => return respond::failure(&status, &[]),
     };
-    let mut context = Context { core, target, params, headers: parts.headers, user, format, warnings: Vec::new() };
+    let mut context =
+        Context { core, target, params, headers: parts.headers, user, format, warnings: Vec::new(), seat };
     if let Some(warning) = context.target.version_info().and_then(|v| v.deprecation_warning.clone()) {
         context.warn(warning);
     }
@@ -151,11 +152,9 @@ async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Requ
     };
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     // Our own components wait for nobody.
-    let heavy = seat.is_some() && weight::heavy(&context, &parts.method, body.len());
+    let heavy = context.seat.is_some() && weight::heavy(&context, &parts.method, body.len());
     let places = context.core.flow.heavy.clone();
     let work = async move {
-        // Work that outlives its request's time still has its place.
-        let _seat = seat;
         match route(&mut context, &parts.method, body).await {
             Ok(response) => response,
             Err(status) => respond::failure(&status, &context.warnings),

@@ -10,7 +10,7 @@ use super::request::{Params, Target};
 use super::respond::Format;
 use crate::admission::{AdmissionRequest, Operation};
 use crate::identity::UserInfo;
-use crate::limits;
+use crate::limits::{self, Seat};
 use crate::meta::MetaExt as _;
 use crate::schema::{FieldValidation, StrictReport, Structural, builtin, protobuf, strict};
 use crate::server::Core;
@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) format: Format,
     /// Texts for `Warning:` headers, in order, without repetition.
     pub(crate) warnings: Vec<String>,
+    /// The request's place, if it came from outside. Work that outlives its request's time still has it, and so has a stream.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A body as read.

@@ -37,8 +37,9 @@ pub(crate) async fn admit(core: Arc<Core>, mut request: Request) -> Response {
     let class = classify(&core, &request);
     if class == Class::Streaming {
         let Some(seat) = core.flow.seat(class).await else { return too_many() };
-        request.extensions_mut().insert(seat.clone());
-        return guarded(core, request).await.map(|body| keep(body, seat));
+        // Whatever streams keeps it.
+        request.extensions_mut().insert(seat);
+        return guarded(core, request).await;
     }
     let deadline = match time(&request, core.flow.time) {
         Ok(time) => Instant::now() + time,
@@ -110,14 +111,6 @@ fn too_many() -> Response {
     let mut response = respond::text(StatusCode::TOO_MANY_REQUESTS, text);
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     response
-}
-
-/// Keeps the place as long as there is the body.
-fn keep(body: Body, seat: Seat) -> Body {
-    Body::new(body.map_err(move |error| {
-        let _ = &seat;
-        error
-    }))
 }
 
 /// Keeps the place as long as there is the body, or until `deadline`: a client that does not read takes nobody's place for ever.

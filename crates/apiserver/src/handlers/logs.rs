@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use http::{HeaderValue, header};
 use serde_json::Value;
 
@@ -33,7 +33,11 @@ pub(super) async fn logs(context: &Context) -> Result<Response, Status> {
         return Err(Status::bad_request(message));
     }
     let bytes = context.core.pod_logs.logs(&pod, options).await?;
-    let mut response = Response::new(Body::from_stream(bytes.into_stream()));
+    let seat = context.seat.clone();
+    let bytes = bytes.inspect(move |_| {
+        let _ = &seat;
+    });
+    let mut response = Response::new(Body::from_stream(bytes));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
 }

@@ -104,6 +104,7 @@ fn light(context: &Context) -> Context {
         user: context.user.clone(),
         format: context.format,
         warnings: Vec::new(),
+        seat: context.seat.clone(),
     }
 }
 
@@ -166,13 +167,8 @@ fn error_line(status: &Status) -> Bytes {
 }
 
 fn line(kind: &str, object: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(object.len() + 32);
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
-    out.extend_from_slice(b"}\n");
-    out.into()
+    // Of the very size: room that is left would have to be accounted for, in memory of its own.
+    [b"{\"type\":\"", kind.as_bytes(), b"\",\"object\":", object, b"}\n"].concat().into()
 }
 
 /// Produces the lines of one watch. It holds at most one batch of events; a client that does not read keeps it waiting, and

@@ -36,6 +36,7 @@ pub(crate) fn context(core: &Arc<Core>, group: &str, plural: &str) -> Option<Con
         user: UserInfo::admin(SYSTEM),
         format: Format { shape: Shape::Object, yaml: false },
         warnings: Vec::new(),
+        seat: None,
     })
 }
 

@@ -41,7 +41,7 @@ const KEEP_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct History {
-    events: VecDeque<(Instant, Event)>,
+    events: VecDeque<(Instant, Arc<Event>)>,
     bytes: usize,
     /// Changes after this revision are all here.
     complete_after: u64,
@@ -59,7 +59,7 @@ impl History {
 
     pub(super) fn push(&mut self, event: Event, now: Instant) {
         self.bytes += cost(&event);
-        self.events.push_back((now, event));
+        self.events.push_back((now, Arc::new(event)));
         while let Some((at, _)) = self.events.front() {
             let old = self.events.len() > KEEP_AT_LEAST && now.duration_since(*at) > KEEP_FOR;
             let crowded = self.events.len() > KEEP_AT_MOST || (self.bytes > KEEP_BYTES && self.events.len() > 1);
@@ -87,7 +87,7 @@ impl History {
     }
 
     /// Changes after a revision, oldest first.
-    pub(super) fn after(&self, revision: u64) -> impl DoubleEndedIterator<Item = &Event> {
+    pub(super) fn after(&self, revision: u64) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
         let from = self.events.partition_point(|(_, e)| e.revision <= revision);
         self.events.range(from..).map(|(_, e)| e)
     }

@@ -124,13 +124,13 @@ impl State {
     }
 
     /// Up to `limit` changes after a revision, and the revision up to which they are complete.
-    pub(super) fn changes(&self, table: &str, after: u64, limit: usize) -> Result<(Vec<Event>, u64), Gone> {
+    pub(super) fn changes(&self, table: &str, after: u64, limit: usize) -> Result<(Vec<Arc<Event>>, u64), Gone> {
         let Some(table) = self.tables.get(table) else { return Ok((Vec::new(), self.revision)) };
         let oldest = table.history.complete_after();
         if after < oldest {
             return Err(Gone { requested: after, oldest });
         }
-        let events: Vec<Event> = table.history.after(after).take(limit).cloned().collect();
+        let events: Vec<Arc<Event>> = table.history.after(after).take(limit).cloned().collect();
         let upto = match events.last() {
             Some(last) if events.len() == limit => last.revision,
             _ => self.revision.max(after),

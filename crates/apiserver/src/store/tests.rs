@@ -327,7 +327,7 @@ proptest! {
     }
 }
 
-fn apply(seen: &mut BTreeMap<String, (u64, String)>, events: &[Event]) {
+fn apply(seen: &mut BTreeMap<String, (u64, String)>, events: &[Arc<Event>]) {
     for event in events {
         let (key, value) = (event.object.key.to_string(), (event.revision, data(&event.object)));
         match event.change {

@@ -30,7 +30,7 @@ impl Watcher {
     }
 
     /// The next changes, at most `limit`; empty when there are none yet.
-    pub fn take(&mut self, limit: usize) -> Result<Vec<Event>, Gone> {
+    pub fn take(&mut self, limit: usize) -> Result<Vec<Arc<Event>>, Gone> {
         let (events, upto) = self.state.read().changes(&self.table, self.position, limit)?;
         self.position = upto;
         Ok(events)

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use crate::pods::{Echo, bind};
 use crate::support::*;
 
 const GADGETS: &str = "/apis/test.dev/v1/gadgets";
@@ -128,6 +129,19 @@ async fn watches_beyond_the_limit_are_asked_to_come_again() {
     is_refused_for_now(watch().await.unwrap()).await;
     drop(first);
     assert_eq!(watch().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_log_that_is_read_is_counted_among_the_watches() {
+    let limits = Limits { streaming: 1, ..Limits::default() };
+    let server = ApiServerBuilder::new(Store::memory()).pod_logs(Arc::new(Echo)).limits(limits).build().await.unwrap();
+    post(&server, PODS, &pod("a")).await.ok();
+    bind(&server, "a").await.ok();
+    let read = || start(&server, Method::GET, &format!("{PODS}/a/log"), Body::empty());
+    let first = read().await.unwrap();
+    is_refused_for_now(read().await.unwrap()).await;
+    first.into_body().collect().await.unwrap();
+    assert_eq!(read().await.unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]

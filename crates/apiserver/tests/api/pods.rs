@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-async fn bind(server: &fv_apiserver::ApiServer, name: &str) -> Answer {
+pub(crate) async fn bind(server: &fv_apiserver::ApiServer, name: &str) -> Answer {
     let binding = json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "node1"}});
     post(server, &format!("{PODS}/{name}/binding"), &binding).await
 }
@@ -89,7 +89,7 @@ async fn finalizer_and_grace_both_hold_a_pod() {
     get(&server, &path).await.fails(404, "NotFound");
 }
 
-struct Echo;
+pub(crate) struct Echo;
 
 #[async_trait]
 impl PodLogs for Echo {

@@ -16,9 +16,10 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
 use super::PeerCertificate;
@@ -49,9 +50,9 @@ pub async fn serve_within(
     let slots = Arc::new(Semaphore::new(limits.connections));
     let strangers = Arc::new(Semaphore::new(limits.strangers));
     let handshakes = Handshakes::new(limits.handshakes);
-    let tasks = TaskTracker::new();
-    let kill = CancellationToken::new();
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         let permit = tokio::select! {
             () = shutdown.cancelled() => break,
             permit = slots.clone().acquire_owned() => match permit {
@@ -74,12 +75,8 @@ pub async fn serve_within(
                     handshakes: handshakes.clone(),
                     peer,
                 };
-                let kill = kill.clone();
-                tasks.spawn(async move {
-                    tokio::select! {
-                        () = kill.cancelled() => {}
-                        () = connection.run(stream) => {}
-                    }
+                connections.spawn(async move {
+                    connection.run(stream).await;
                     drop(permit);
                 });
             }
@@ -91,10 +88,9 @@ pub async fn serve_within(
         }
     }
     drop(listener);
-    tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        kill.cancel();
-        tasks.wait().await;
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
+        connections.shutdown().await;
     }
 }
 
@@ -182,14 +178,18 @@ impl Connection {
         let stream = Impatient::new(stream, self.limits.stalled, activity.clone());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
+        // In a task of its own: whatever is waited for here is looked at with every event that a watch sends.
+        let (shutdown, idle) = (self.shutdown, self.limits.idle);
+        let mut end = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = activity.idle(idle) => {}
+            }
+        }));
         let result = tokio::select! {
+            biased;
             result = connection.as_mut() => result,
-            () = async {
-                tokio::select! {
-                    () = self.shutdown.cancelled() => {}
-                    () = activity.idle(self.limits.idle) => {}
-                }
-            } => {
+            _ = &mut end => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
