@@ -27,7 +27,7 @@ mod status;
 mod tests;
 
 pub use decide::decide;
-pub use observe::{Observed, Target, Workload};
+pub use observe::{Observed, Target, Workload, in_order};
 
 use std::time::Duration;
 

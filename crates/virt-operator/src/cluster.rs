@@ -35,12 +35,10 @@ pub enum ClusterError {
     Json(#[from] serde_json::Error),
 }
 
-/// All KubeVirt resources, the oldest first.
+/// All KubeVirt resources.
 pub(crate) async fn kubevirts(client: &Client) -> Result<Vec<KubeVirt>, ClusterError> {
     let list = Api::<KubeVirt>::all(client.clone()).list(&ListParams::default()).await;
-    let mut all = list.map_err(|source| ClusterError::List { what: "kubevirts", source })?.items;
-    all.sort_by_key(|kubevirt| (kubevirt.creation_timestamp().map(|time| time.0), name_of(kubevirt)));
-    Ok(all)
+    Ok(list.map_err(|source| ClusterError::List { what: "kubevirts", source })?.items)
 }
 
 /// `namespace/name`.

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use fv_api::meta::labels;
 use fv_api::{KubeVirt, VirtualMachineInstance};
 use fv_plan::Requeue;
-use fv_plan::operator::decide;
+use fv_plan::operator::{decide, in_order};
 use fv_render::install::{MANAGED_BY, MANAGER, ObjectId};
 use fv_runtime::Clock;
 use kube::core::{DynamicObject, PartialObjectMeta};
@@ -83,20 +83,20 @@ pub(crate) async fn run(client: Client, settings: Settings, clock: Clock, shutdo
     }
 }
 
-/// Looks after the oldest KubeVirt resource; the others are told that they are not followed.
+/// Looks after the first KubeVirt resource; the others are told that they are not followed.
 async fn all(client: &Client, settings: &Settings, memory: &mut Memory, clock: Clock) -> Result<Requeue, PassError> {
     let mut requeue = Requeue::OnChange;
     for look in 0..MOST_LOOKS {
-        let mut known = kubevirts(client).await?.into_iter();
-        let Some(eldest) = known.next() else {
+        let mut known = in_order(kubevirts(client).await?, &settings.namespace).into_iter();
+        let Some(first) = known.next() else {
             memory.written.clear();
             return Ok(Requeue::OnChange);
         };
-        let elder = name_of(&eldest);
-        for younger in known {
-            Box::pin(one(client, settings, younger, vec![elder.clone()], &mut Memory::default(), clock)).await?;
+        let elder = name_of(&first);
+        for other in known {
+            Box::pin(one(client, settings, other, vec![elder.clone()], &mut Memory::default(), clock)).await?;
         }
-        let (is_idle, next) = Box::pin(one(client, settings, eldest, Vec::new(), memory, clock)).await?;
+        let (is_idle, next) = Box::pin(one(client, settings, first, Vec::new(), memory, clock)).await?;
         requeue = next;
         if is_idle {
             return Ok(requeue);

@@ -39,7 +39,7 @@ pub struct Workload {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     pub kubevirt: KubeVirt,
-    /// Names (`namespace/name`) of other KubeVirt resources that were there before this one.
+    /// Names (`namespace/name`) of other KubeVirt resources that come before this one, by [`in_order`].
     pub elders: Vec<String>,
     /// Namespace of the operator: whose label is ours.
     pub namespace: String,
@@ -73,8 +73,7 @@ impl Observed {
 
     /// Whether another operator follows the resource: then it is that one's, with its status and its finalizer.
     pub fn is_anothers(&self) -> bool {
-        let config = self.status().target_deployment_config.unwrap_or_default();
-        !config.is_empty() && !is_config_of(&config, &self.namespace)
+        follower(&self.kubevirt, &self.namespace) == Follower::Another
     }
 
     /// Whether an object is ours to write.
@@ -97,6 +96,34 @@ impl Observed {
     pub(super) fn owned(&self) -> impl Iterator<Item = (&ObjectId, &Live)> {
         self.live.iter().filter(|(_, live)| self.owns(live))
     }
+}
+
+/// Who follows a KubeVirt resource, in the order in which they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Follower {
+    /// The operator of this namespace.
+    This,
+    Another,
+    Nobody,
+}
+
+fn follower(kubevirt: &KubeVirt, namespace: &str) -> Follower {
+    match kubevirt.status.as_ref().and_then(|status| status.target_deployment_config.as_deref()) {
+        None | Some("") => Follower::Nobody,
+        Some(config) if is_config_of(config, namespace) => Follower::This,
+        Some(_) => Follower::Another,
+    }
+}
+
+/// KubeVirt resources in the order in which they count: the one that the operator of this namespace follows; those of other operators, beside
+/// which none is begun, however old it is; then the oldest. Ages are in whole seconds, so names decide between equals.
+pub fn in_order(mut kubevirts: Vec<KubeVirt>, namespace: &str) -> Vec<KubeVirt> {
+    kubevirts.sort_by_cached_key(|kubevirt| {
+        let meta = &kubevirt.metadata;
+        let age = meta.creation_timestamp.as_ref().map(|time| time.0);
+        (follower(kubevirt, namespace), age, meta.namespace.clone(), meta.name.clone())
+    });
+    kubevirts
 }
 
 fn label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -270,6 +271,30 @@ fn a_resource_that_another_operator_follows_is_left_alone_also_when_it_is_remove
         assert_eq!(world.decide(), Plan::default());
         world.delete_kubevirt();
         assert_eq!(world.decide(), Plan::default());
+    }
+}
+
+#[test]
+fn a_resource_is_not_followed_beside_one_of_another_operator_however_old_it_is() {
+    let resource = |name: &str, second: i64, config: Option<Value>| {
+        let mut kubevirt = World::new(json!({})).kubevirt.unwrap();
+        kubevirt.metadata.name = Some(name.into());
+        kubevirt.metadata.creation_timestamp = Some(Time(Timestamp::from_second(second).unwrap()));
+        let target_deployment_config = config.map(|config| config.to_string());
+        kubevirt.status = Some(KubeVirtStatus { target_deployment_config, ..KubeVirtStatus::default() });
+        kubevirt
+    };
+    let config = |namespace: &str| Some(json!({"namespace": namespace, "images": {"virt-launcher": "x"}, "spec": {}}));
+    let (nobodys, theirs) = (resource("a", 1, None), resource("theirs", 2, config("elsewhere")));
+    let (ours, younger) = (resource("ours", 3, config("kubevirt")), resource("b", 1, None));
+    for (all, order) in [
+        (vec![&nobodys, &theirs], vec!["theirs", "a"]),
+        (vec![&nobodys, &theirs, &ours], vec!["ours", "theirs", "a"]),
+        (vec![&younger, &nobodys], vec!["a", "b"]),
+    ] {
+        let sorted = in_order(all.into_iter().cloned().collect(), "kubevirt");
+        let names: Vec<_> = sorted.iter().map(|kubevirt| kubevirt.metadata.name.clone().unwrap()).collect();
+        assert_eq!(names, order);
     }
 }
 
