@@ -7,6 +7,7 @@ use fv_api::{KubeVirt, KubeVirtStatus};
 use fv_render::install::{MANAGED_BY, MANAGER, OWNER, Object, ObjectId, is_config_of};
 use serde_json::Value;
 
+use super::FINALIZER;
 use super::certificates::Authority;
 use super::objects::Live;
 
@@ -101,17 +102,20 @@ impl Observed {
 /// Who follows a KubeVirt resource, in the order in which they count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Follower {
-    /// The operator of this namespace.
+    /// The operator of this namespace: it has begun to install.
     This,
     Another,
+    /// Nobody, or the operator of this namespace has refused it so far.
     Nobody,
 }
 
 fn follower(kubevirt: &KubeVirt, namespace: &str) -> Follower {
+    let begun = || kubevirt.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
     match kubevirt.status.as_ref().and_then(|status| status.target_deployment_config.as_deref()) {
         None | Some("") => Follower::Nobody,
-        Some(config) if is_config_of(config, namespace) => Follower::This,
-        Some(_) => Follower::Another,
+        Some(config) if !is_config_of(config, namespace) => Follower::Another,
+        Some(_) if begun() => Follower::This,
+        Some(_) => Follower::Nobody,
     }
 }
 

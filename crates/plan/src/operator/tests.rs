@@ -286,10 +286,14 @@ fn a_resource_is_not_followed_beside_one_of_another_operator_however_old_it_is()
     };
     let config = |namespace: &str| Some(json!({"namespace": namespace, "images": {"virt-launcher": "x"}, "spec": {}}));
     let (nobodys, theirs) = (resource("a", 1, None), resource("theirs", 2, config("elsewhere")));
-    let (ours, younger) = (resource("ours", 3, config("kubevirt")), resource("b", 1, None));
+    let (mut ours, younger) = (resource("ours", 3, config("kubevirt")), resource("b", 1, None));
+    // To be refused is told in a status like any other.
+    let refused = ours.clone();
+    ours.metadata.finalizers = Some(vec![FINALIZER.into()]);
     for (all, order) in [
         (vec![&nobodys, &theirs], vec!["theirs", "a"]),
         (vec![&nobodys, &theirs, &ours], vec!["ours", "theirs", "a"]),
+        (vec![&refused, &theirs], vec!["theirs", "ours"]),
         (vec![&younger, &nobodys], vec!["a", "b"]),
     ] {
         let sorted = in_order(all.into_iter().cloned().collect(), "kubevirt");
