@@ -1,11 +1,18 @@
 //! The private daemon itself.
 
-use std::os::unix::fs::symlink;
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use fv_hypervisor::daemon::{DaemonError, DaemonKind, SystemPlaces, ensure_libvirtd, stop_libvirtd};
+use fv_hypervisor::daemon::{
+    DaemonError, DaemonKind, LibvirtEndpoint, SupervisorCommand, SystemPlaces, ensure_libvirtd, stop_libvirtd,
+};
+use fv_hypervisor::kvm::{KvmProbe, probe_kvm};
 use fv_hypervisor::{Hypervisor, LibvirtConfig, LibvirtHypervisor};
+
+use virt::connect::Connect;
 
 use crate::support::{World, wait_until};
 
@@ -112,4 +119,79 @@ async fn capabilities_tell_what_this_machine_can_run() {
     assert!(facts.efi_firmware(false).is_some() && facts.efi_firmware(true).is_some(), "{:?}", facts.efi);
     assert!(!facts.cpu_models.is_empty());
     println!("{} {} efi {:?}", facts.libvirt_version, facts.qemu_version, facts.efi);
+}
+
+/// `/dev/kvm` as a process sees it.
+fn kvm_seen_by(pid: u32) -> Option<Metadata> {
+    std::fs::metadata(format!("/proc/{pid}/root/dev/kvm")).ok()
+}
+
+/// What tells a device from anything else at its path, and whether anybody changed it.
+fn identity(file: &Metadata) -> (u64, u64, u64, u32, u32, u32) {
+    (file.dev(), file.ino(), file.rdev(), file.mode(), file.uid(), file.gid())
+}
+
+fn is_hidden(seen: &Metadata) -> bool {
+    seen.is_file() && seen.len() == 0 && seen.mode() & 0o777 == 0
+}
+
+/// Whether libvirt offers guests with KVM; that it offers emulated ones is made sure of.
+fn libvirt_offers_kvm(endpoint: &LibvirtEndpoint) -> bool {
+    let mut connect = Connect::open(Some(&endpoint.uri)).unwrap();
+    let all = connect.get_capabilities().unwrap();
+    let emulated = connect.get_domain_capabilities(None, Some(std::env::consts::ARCH), None, Some("qemu"), 0).unwrap();
+    let with_kvm = connect.get_domain_capabilities(None, Some(std::env::consts::ARCH), None, Some("kvm"), 0);
+    connect.close().unwrap();
+    assert!(all.contains("<domain type='qemu'"), "{all}");
+    assert!(emulated.contains("<domain>qemu</domain>"), "{emulated}");
+    let offered = all.contains("<domain type='kvm'");
+    assert_eq!(offered, with_kvm.is_ok(), "{with_kvm:?} and {all}");
+    offered
+}
+
+/// What this proves depends on the machine: only where `/dev/kvm` exists and is of no use there is something to hide.
+#[test]
+fn an_unusable_kvm_is_hidden_from_the_private_daemon_and_left_to_the_machine() {
+    let before = std::fs::metadata("/dev/kvm").ok();
+    let world = World::new();
+    let endpoint = world.ensure();
+    let seen = kvm_seen_by(endpoint.pid.unwrap());
+    let probe = probe_kvm();
+    match &probe {
+        KvmProbe::NoDevice => assert!(seen.is_none(), "{seen:?}"),
+        KvmProbe::Usable => assert_eq!(seen.as_ref().map(identity), before.as_ref().map(identity)),
+        KvmProbe::CannotOpen(_) | KvmProbe::NoCpuSupport => assert!(seen.as_ref().is_some_and(is_hidden), "{seen:?}"),
+    }
+    assert_eq!(libvirt_offers_kvm(&endpoint), probe.is_usable(), "{probe}");
+    let after = std::fs::metadata("/dev/kvm").ok();
+    assert_eq!(after.as_ref().map(identity), before.as_ref().map(identity), "the machine's own device changed");
+}
+
+/// Where KVM is usable nothing is hidden, so here the order is given whatever the machine can do.
+#[test]
+fn the_private_daemon_sees_the_machines_kvm_unless_it_is_ordered_hidden() {
+    let Some(machine) = std::fs::metadata("/dev/kvm").ok().filter(|file| file.file_type().is_char_device()) else {
+        assert!(!Path::new("/dev/kvm").exists());
+        println!("no /dev/kvm on this machine: nothing can be hidden");
+        return;
+    };
+    for hide in [false, true] {
+        let mut world = World::new();
+        let own = world.config.supervisor.clone();
+        let order = format!(
+            "FERROVIRT_LIBVIRTD_SUPERVISOR=$(printf %s \"$FERROVIRT_LIBVIRTD_SUPERVISOR\" | \
+             sed 's/\"hideKvm\":[a-z]*/\"hideKvm\":{hide}/') exec \"$0\" \"$@\""
+        );
+        let mut args = vec!["-c".to_owned(), order, own.program.to_str().unwrap().to_owned()];
+        args.extend(own.args);
+        world.config.supervisor = SupervisorCommand { program: "/bin/sh".into(), args };
+        let endpoint = world.ensure();
+        let seen = kvm_seen_by(endpoint.pid.unwrap()).unwrap();
+        if hide {
+            assert!(is_hidden(&seen), "{seen:?}");
+            assert!(!libvirt_offers_kvm(&endpoint));
+        } else {
+            assert_eq!(identity(&seen), identity(&machine));
+        }
+    }
 }
