@@ -1,5 +1,5 @@
 //! Which fields work. Every field of upstream's schema is either in [`table`], with who acts on it, or refused when it is set:
-//! nothing is silently ignored. Fields outside the schema are the API server's business (`fieldValidation`).
+//! nothing is silently ignored. Fields outside the schema are the API server's business (`fieldValidation`), but where it keeps them.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -58,8 +58,10 @@ fn refuse(catalogue: &Catalogue, object: &Value, causes: &mut Causes) {
         Fault::Renamed { field, advice } => {
             causes.not_supported(&field, format!("{field} is not a field any more: {advice}"));
         }
-        Fault::Unimplemented { field, value: value @ (Value::Object(_) | Value::Array(_)), advice } => {
-            let _ = value;
+        Fault::Unknown { field } => {
+            causes.invalid(&field, format!("{field} is not a field: remove it, or correct its name"));
+        }
+        Fault::Unimplemented { field, value: Value::Object(_) | Value::Array(_), advice } => {
             causes.not_supported(&field, format!("{field} is not supported yet by Ferrovirt: {advice}"));
         }
         Fault::Unimplemented { field, value, advice } => {
@@ -81,6 +83,7 @@ fn shown(value: &Value) -> String {
 enum Fault<'a> {
     Unimplemented { field: Field, value: &'a Value, advice: &'static str },
     Renamed { field: Field, advice: &'static str },
+    Unknown { field: Field },
 }
 
 /// The fields of a schema, and what is said about each.
@@ -89,6 +92,8 @@ struct Node {
     fields: BTreeMap<String, Node>,
     /// A map with free keys, or a value of any shape.
     is_open: bool,
+    /// The API server keeps what it does not know here, so that it gets as far as to us.
+    keeps_unknown: bool,
     status: Status,
 }
 
@@ -158,12 +163,18 @@ fn tree(crd: Option<CustomResourceDefinition>, implemented: impl Iterator<Item =
 /// Lists are transparent: their items' fields are theirs.
 fn node(schema: JSONSchemaProps) -> Node {
     let is_open = schema.additional_properties.is_some();
+    let keeps_unknown = schema.x_kubernetes_preserve_unknown_fields == Some(true);
     let mut node = match schema.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => self::node(*item),
         _ => Node::default(),
     };
     node.is_open |= is_open;
+    node.keeps_unknown |= keeps_unknown;
     node.fields.extend(schema.properties.into_iter().flatten().map(|(name, child)| (name, self::node(child))));
+    if keeps_unknown && node.fields.is_empty() {
+        // The metadata of a template, which definitions of custom resources do not spell out.
+        node.fields.extend(table::OBJECT_META.map(|name| (name.to_owned(), Node::default())));
+    }
     node
 }
 
@@ -225,6 +236,7 @@ fn descend<'a>(value: &'a Value, known: &Node, place: &Place<'_>, tell: &mut dyn
                         tell(Fault::Unimplemented { field: place.field, value, advice });
                     }
                     None if known.is_open => {}
+                    None if known.keeps_unknown => tell(Fault::Unknown { field: place.field }),
                     None => {
                         if let Some(advice) = place.advice(place.catalogue.old_names) {
                             tell(Fault::Renamed { field: place.field, advice });

@@ -55,6 +55,11 @@ fn warnings(request: &Request<'_>, object: &Value) -> Vec<String> {
     {
         warnings.push("spec.running is deprecated, please use spec.runStrategy instead.".to_owned());
     }
+    let spec = match request.kind {
+        Kind::VirtualMachine => Field::new("spec.template.spec"),
+        Kind::VirtualMachineInstance => Field::new("spec"),
+    };
+    warnings.extend(network::ports_without_effect(object, &spec.child("domain.devices.interfaces")));
     warnings
 }
 

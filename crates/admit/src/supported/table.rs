@@ -7,7 +7,32 @@ pub(super) type Row = (&'static str, &'static str);
 pub(super) const VIRTUAL_MACHINE: &[Row] = &[
     ("spec.runStrategy", "plan: VM controller"),
     ("spec.running", "plan: VM controller"),
-    ("spec.template.metadata.**", "plan: VM controller, onto the VMI"),
+    ("spec.template.metadata.annotations.**", "plan: VM controller, onto the VMI"),
+    ("spec.template.metadata.labels.**", "plan: VM controller, onto the VMI"),
+    // As in every template of Kubernetes these say nothing: what is made of it has its own.
+    ("spec.template.metadata.creationTimestamp", "nobody"),
+    ("spec.template.metadata.generateName", "nobody"),
+    ("spec.template.metadata.name", "nobody"),
+    ("spec.template.metadata.namespace", "nobody"),
+];
+
+/// Fields of an object's metadata.
+pub(super) const OBJECT_META: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
 ];
 
 /// Implemented fields of an instance's spec, and who acts on each.

@@ -193,3 +193,30 @@ fn unknown_fields_are_left_to_the_api_server_and_old_names_get_the_new_one() {
     check(Kind::VirtualMachine, &vm, &mut all);
     assert_eq!(all.into_vec(), causes);
 }
+
+#[test]
+fn unknown_fields_that_the_api_server_keeps_are_refused() {
+    let vm = |metadata: Value, clock: Value| json!({"spec": {"template": {"metadata": metadata, "spec": {"domain": {"clock": clock}}}}});
+    let refused = |vm: Value| {
+        let mut causes = Causes::default();
+        check(Kind::VirtualMachine, &vm, &mut causes);
+        causes.into_vec().into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+    };
+    let good = vm(
+        json!({"creationTimestamp": null, "name": "x", "finalizers": [], "labels": {"any": "key"}, "annotations": {"any": "key"}}),
+        json!({"utc": {"offsetSeconds": 1}, "timer": {"rtc": {"present": true}}}),
+    );
+    assert_eq!(refused(good), [""; 0]);
+    assert_eq!(
+        refused(vm(json!({"lables": {"a": "b"}}), json!({"timeZone": "Europe/Berlin"}))),
+        ["spec.template.metadata.lables", "spec.template.spec.domain.clock.timeZone"]
+    );
+    assert_eq!(refused(vm(json!({"finalizers": ["a/b"]}), Value::Null)), ["spec.template.metadata.finalizers"]);
+    let vmi = json!({"spec": {"domain": {"clock": {"timeZone": "UTC"}}}});
+    let mut causes = Causes::default();
+    check(Kind::VirtualMachineInstance, &vmi, &mut causes);
+    assert_eq!(
+        causes.into_vec()[0].message,
+        "spec.domain.clock.timeZone is not a field: remove it, or correct its name"
+    );
+}

@@ -27,6 +27,21 @@ fn the_plainest_manifest_is_admitted_and_keeps_every_word() {
 }
 
 #[test]
+fn ports_of_a_binding_that_opens_all_draw_a_warning() {
+    let interface = |binding: &str| json!([{"name": "default", binding: {}, "ports": [{"port": 80}]}]);
+    for (binding, warns) in [("bridge", true), ("masquerade", false)] {
+        let mut vmi = instance();
+        set(&mut vmi, "/spec/domain/devices/interfaces", interface(binding));
+        set(&mut vmi, "/spec/networks", json!([{"name": "default", "pod": {}}]));
+        let (_, verdict) = Write::create(Kind::VirtualMachineInstance).admit(vmi);
+        assert_eq!(verdict.causes, []);
+        let warned =
+            verdict.warnings.iter().any(|w| w.starts_with("spec.domain.devices.interfaces[0].ports has no effect"));
+        assert_eq!(warned, warns, "{binding}: {:?}", verdict.warnings);
+    }
+}
+
+#[test]
 fn a_detailed_instance_is_defaulted_as_upstream_does() {
     let mut vmi = instance();
     set(&mut vmi, "/spec/domain/resources", json!({"limits": {"cpu": "1500m", "memory": "1Gi"}}));

@@ -6,9 +6,11 @@ use std::net::Ipv4Addr;
 use fv_api::config::ClusterConfig;
 use fv_api::{DHCPOptions, Interface, Network, PortRange, VirtualMachineInstanceSpec};
 use ipnet::Ipv4Net;
+use serde_json::Value;
 
 use super::disks::is_pci_address;
 use crate::causes::{Causes, Field};
+use crate::json;
 use crate::names;
 
 const MODELS: [&str; 7] = ["e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139", "virtio"];
@@ -223,6 +225,19 @@ fn ports(interface: &Interface, at: &Field, causes: &mut Causes) {
         protocol(port.protocol.as_deref(), &at, causes);
     }
     ranges(interface, &at.child("portRanges"), causes);
+}
+
+/// A warning for each interface that lists ports and has a binding that opens all of them. Upstream admits them, and says nothing.
+pub(super) fn ports_without_effect(object: &Value, at: &Field) -> Vec<String> {
+    let interfaces = json::list(object, &at.to_string()).iter().enumerate();
+    let idle = interfaces.filter(|(_, it)| {
+        !json::list(it, "ports").is_empty() && json::get(it, "masquerade").is_none_or(Value::is_null)
+    });
+    idle.map(|(index, _)| {
+        let ports = at.index(index).child("ports");
+        format!("{ports} has no effect with this binding, all ports of the guest are reachable: use masquerade to open only these")
+    })
+    .collect()
 }
 
 fn protocol(protocol: Option<&str>, at: &Field, causes: &mut Causes) {
