@@ -4,6 +4,8 @@
 //! types (`crd/descriptions.rs`). What the types cannot say (defaults, enumerations, map keys of lists, nullable fields) is in
 //! `crd/marks.rs`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionNames,
     CustomResourceDefinitionSpec, CustomResourceDefinitionVersion, CustomResourceSubresourceStatus,
@@ -76,8 +78,14 @@ pub fn virtual_machine_instance() -> Result<CustomResourceDefinition, CrdError> 
 pub fn kubevirt() -> Result<CustomResourceDefinition, CrdError> {
     let columns = vec![age(), column("Phase", ".status.phase")];
     let mut crd = build::<KubeVirt>("KubeVirt", &[("", marks::KUBEVIRT)], columns, Some(status()))?;
-    crd.metadata.labels = Some([(crate::meta::labels::OPERATOR.to_owned(), String::new())].into());
+    crd.metadata.labels = Some(labels(crate::meta::labels::OPERATOR));
     Ok(crd)
+}
+
+/// Whose a definition is, and which level of the KubeVirt API its objects follow.
+fn labels(owner: &str) -> BTreeMap<String, String> {
+    let level = (crate::meta::labels::VERSION.to_owned(), crate::meta::KUBEVIRT_API_LEVEL.to_owned());
+    [(owner.to_owned(), String::new()), level].into()
 }
 
 fn status() -> CustomResourceSubresources {
@@ -147,7 +155,7 @@ fn build<K: CustomResourceExt + JsonSchema>(
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {
             name: Some(format!("{plural}.{GROUP}")),
-            labels: Some([(crate::meta::labels::APP.to_owned(), String::new())].into()),
+            labels: Some(labels(crate::meta::labels::APP)),
             ..Default::default()
         },
         spec: CustomResourceDefinitionSpec {

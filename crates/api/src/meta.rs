@@ -6,7 +6,7 @@ pub mod finalizers;
 pub mod labels;
 pub mod phases;
 
-/// The level of the KubeVirt API these objects follow; what objects report.
+/// The level of the KubeVirt API these objects follow; what their definitions report.
 pub const KUBEVIRT_API_LEVEL: &str = "1.9.0";
 
 /// Common names of certificates that our components show each other.

@@ -117,7 +117,7 @@ impl Install<'_> {
             ("app.kubernetes.io/component", word(&spec.product_component).unwrap_or_else(|| "kubevirt".to_owned())),
         ];
         labels.extend(word(&spec.product_name).map(|name| ("app.kubernetes.io/part-of", name)));
-        labels.extend(word(&spec.product_version).map(|version| ("app.kubernetes.io/version", version)));
+        labels.extend(word(&spec.product_version).map(|version| (fv_api::meta::labels::VERSION, version)));
         for (key, text) in labels {
             value["metadata"]["labels"][key] = json!(text);
         }

@@ -169,7 +169,8 @@ fn both_versions_share_one_schema_and_v1_is_stored() {
         assert_eq!(v1.subresources.is_some(), crd.spec.names.kind != "VirtualMachineInstance");
         assert_eq!(crd.spec.names.categories, Some(vec!["all".to_owned()]));
         let label = if crd.spec.names.kind == "KubeVirt" { "operator.kubevirt.io" } else { "kubevirt.io" };
-        assert_eq!(crd.metadata.labels, Some([(label.to_owned(), String::new())].into()));
+        let labels = [(label.to_owned(), String::new()), ("app.kubernetes.io/version".to_owned(), "1.9.0".to_owned())];
+        assert_eq!(crd.metadata.labels, Some(labels.into()), "the plain level of the API");
     }
 }
 

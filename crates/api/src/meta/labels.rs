@@ -27,6 +27,8 @@ pub const OUTDATED_LAUNCHER_IMAGE: &str = "kubevirt.io/outdatedLauncherImage";
 pub const MIGRATION_JOB: &str = "kubevirt.io/migrationJobUID";
 /// Node a VMI is being migrated to.
 pub const MIGRATION_TARGET_NODE_NAME: &str = "kubevirt.io/migrationTargetNodeName";
+/// On definitions: the level of the KubeVirt API; on what an operator installed: `spec.productVersion`, where it is given.
+pub const VERSION: &str = "app.kubernetes.io/version";
 pub const INSTALL_STRATEGY: &str = "kubevirt.io/install-strategy";
 /// Labels of a VMI that only our components write.
 pub const RESERVED: &[&str] =

@@ -11,7 +11,8 @@ use fv_disk::{
 use fv_testkit::SmallDisk;
 
 use crate::{chain, noise, open_store, qemu_img, run, store_config, text};
-use fv_testkit::registry::sha256;
+use fv_testkit::registry::Entry::File;
+use fv_testkit::registry::{Options, Packing, Registry, layer, sha256};
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = dir.join(name);
@@ -98,7 +99,7 @@ fn bad_files_and_names_are_refused_with_reason_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn image_in_use_is_neither_removed_nor_collected_even_by_another_process() {
+async fn image_in_use_is_not_removed_even_by_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_store(dir.path());
     let file = write(dir.path(), "disk.img", &noise(1, 1 << 20));
@@ -203,6 +204,47 @@ fn garbage_collection_spares_imported_images_and_does_nothing_below_the_threshol
     let report = store.collect_garbage(GcPolicy { min_age_seconds: 0, ..young }).unwrap();
     assert_eq!(report.removed, [orphan.digest]);
     assert!(report.freed_bytes >= 2 << 20 && imported.path.exists());
+}
+
+#[tokio::test]
+async fn garbage_collection_on_a_full_disk_spares_a_pulled_image_until_its_last_user_released_it() {
+    let registry = Registry::start(Options::default());
+    let disk = SmallDisk::new(16);
+    let mut config = store_config(disk.path());
+    config.registry.plain_http = vec![registry.address.clone()];
+    let open = || ImageStore::open(config.clone()).unwrap();
+    let store = open();
+    let contents = [noise(1, 2 << 20), noise(2, 2 << 20)];
+    let mut handles = Vec::new();
+    for (name, content) in ["used:1", "unused:1"].into_iter().zip(&contents) {
+        registry.push(name, &[layer(Packing::None, &[File("disk/disk.img", content)])]).await;
+        let request = local(&registry.name(name), PullPolicy::IfNotPresent);
+        handles.push(store.ensure(&request, &format!("vmi-{name}"), no_progress()).await.unwrap());
+    }
+    let [used, unused] = <[_; 2]>::try_from(handles).unwrap();
+    let again = local(&registry.name("used:1"), PullPolicy::IfNotPresent);
+    store.ensure(&again, "vmi-second", no_progress()).await.unwrap();
+    store.release("vmi-unused:1").unwrap();
+    // Who uses what has to outlive the process that wrote it down.
+    drop(store);
+    let store = open();
+
+    // So much is wanted that only both images together would do.
+    let policy = GcPolicy { high_percent: 8, low_percent: 2, min_age_seconds: 0 };
+    let report = store.collect_garbage(policy).unwrap();
+    assert_eq!(report.removed, [unused.digest]);
+    assert!(report.missing_bytes > 0 && !unused.path.exists(), "{report:?}");
+    store.release("vmi-used:1").unwrap();
+    let report = store.collect_garbage(policy).unwrap();
+    assert!(report.removed.is_empty() && report.missing_bytes > 0, "one of two users is left: {report:?}");
+    assert_eq!(store.get(&used.digest).unwrap().as_ref(), Some(&used));
+    assert!(std::fs::read(&used.path).unwrap() == contents[0], "the image in use changed");
+
+    store.release("vmi-second").unwrap();
+    let report = store.collect_garbage(policy).unwrap();
+    assert_eq!(report.removed, [used.digest]);
+    assert_eq!((report.missing_bytes, used.path.exists()), (0, false));
+    assert_eq!(store.list().unwrap(), []);
 }
 
 #[test]

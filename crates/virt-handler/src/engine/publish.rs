@@ -79,7 +79,8 @@ impl Worker {
         let defined = self.record.as_ref().and_then(|record| record.defined.clone()).unwrap_or_default();
         let plan = self.network_plan().ok();
         let bridged = plan.is_some_and(|plan| plan.interfaces.iter().any(|i| i.binding == Binding::Bridge));
-        let interfaces = plan.map(|plan| plan.interfaces.iter().map(interface_fact).collect()).unwrap_or_default();
+        let interfaces =
+            plan.map(|plan| plan.interfaces.iter().map(|i| interface_fact(i, &vmi)).collect()).unwrap_or_default();
         Ok(RunningFacts {
             paused,
             failing,
@@ -98,14 +99,21 @@ fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-fn interface_fact(interface: &fv_netplan::InterfacePlan) -> InterfaceFact {
+fn interface_fact(interface: &fv_netplan::InterfacePlan, vmi: &VirtualMachineInstance) -> InterfaceFact {
     InterfaceFact {
+        is_up: !is_wanted_down(vmi, &interface.name),
         name: interface.name.clone(),
         mac: interface.guest_mac.to_string(),
         ips: interface.status.ips.iter().map(ToString::to_string).collect(),
         pod_interface_name: interface.status.pod_interface_name.clone(),
         queue_count: interface.status.queue_count,
     }
+}
+
+/// Whether the user wants the cable of an interface out.
+pub(super) fn is_wanted_down(vmi: &VirtualMachineInstance, interface: &str) -> bool {
+    let mut interfaces = vmi.spec.domain.devices.interfaces.iter();
+    interfaces.any(|i| i.name == interface && i.state.as_deref() == Some("down"))
 }
 
 fn guest_memory(vmi: &VirtualMachineInstance) -> Option<Quantity> {

@@ -15,6 +15,7 @@ use fv_hypervisor::{Capabilities, EfiFirmware, HypervisorError, StartMode};
 use fv_netplan::{Binding, DnsFacts, NetPlan, PlanInput};
 
 use super::observe::facts_of;
+use super::publish::is_wanted_down;
 use super::{StepError, Worker};
 use crate::console::{Console, ConsoleConfig, LogSink};
 use crate::disks::{PrepareError, QEMU_GID};
@@ -337,11 +338,8 @@ impl Worker {
     /// Cables of the interfaces that have the pod's address; one the user wants out stays out.
     async fn set_links(&mut self, up: bool) -> Result<(), StepError> {
         let vmi = self.last_vmi.clone();
-        let wanted_down = |name: &str| {
-            let interfaces = vmi.iter().flat_map(|vmi| &vmi.spec.domain.devices.interfaces);
-            interfaces.filter(|i| i.name == name).any(|i| i.state.as_deref() == Some("down"))
-        };
-        let bridged = |i: &&fv_netplan::InterfacePlan| i.binding == Binding::Bridge && !wanted_down(&i.name);
+        let stays_out = |name: &str| vmi.as_deref().is_some_and(|vmi| is_wanted_down(vmi, name));
+        let bridged = |i: &&fv_netplan::InterfacePlan| i.binding == Binding::Bridge && !stays_out(&i.name);
         let taps: Vec<String> =
             self.network_plan()?.interfaces.iter().filter(bridged).map(|i| i.tap.name.clone()).collect();
         for tap in taps {
@@ -450,6 +448,35 @@ fn owner_in(xml: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fv_hypervisor::Hypervisor;
+    use fv_hypervisor::fake::FakeHypervisor;
+
+    #[tokio::test]
+    async fn guests_are_emulated_only_where_kvm_is_unusable_and_emulation_is_allowed() {
+        let node = FakeHypervisor::new("0000002a").capabilities().await.unwrap();
+        for (kvm_usable, use_emulation, expected) in [
+            (true, false, Some(Accelerator::Kvm)),
+            // Permission to emulate is no wish to.
+            (true, true, Some(Accelerator::Kvm)),
+            (false, true, Some(Accelerator::Tcg)),
+            (false, false, None),
+        ] {
+            let found = accelerator(&Capabilities { kvm_usable, ..node.clone() }, use_emulation);
+            assert_eq!(found.ok(), expected, "KVM usable: {kvm_usable}, useEmulation: {use_emulation}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_emulation_names_its_reason_and_the_way_out() {
+        let node = FakeHypervisor::new("0000002a").capabilities().await.unwrap();
+        let error = accelerator(&Capabilities { kvm_usable: false, ..node }, false).unwrap_err();
+        assert_eq!(error.reason(), "NoHardwareVirtualization");
+        assert_eq!(
+            error.chain(),
+            "this node has no usable hardware virtualisation, and software emulation is not allowed; allow it with \
+             useEmulation"
+        );
+    }
 
     #[test]
     fn owner_is_read_from_the_document() {

@@ -57,6 +57,8 @@ pub struct InterfaceFact {
     pub ips: Vec<String>,
     pub pod_interface_name: String,
     pub queue_count: u32,
+    /// Whether its cable is plugged in.
+    pub is_up: bool,
 }
 
 /// What the guest agent said, bounded and cleaned.
@@ -163,7 +165,7 @@ fn interface(fact: &InterfaceFact, agent: Option<&AgentFacts>) -> VirtualMachine
         interface_name: guest_name.cloned(),
         ip_address: fact.ips.first().cloned(),
         ip_addresses: fact.ips.clone(),
-        link_state: Some("up".into()),
+        link_state: Some(if fact.is_up { "up" } else { "down" }.into()),
         mac: Some(fact.mac.clone()),
         name: Some(fact.name.clone()),
         pod_interface_name: Some(fact.pod_interface_name.clone()),
@@ -247,6 +249,7 @@ mod tests {
                 ips: vec!["10.244.0.7".into()],
                 pod_interface_name: "eth0".into(),
                 queue_count: 1,
+                is_up: true,
             }],
             machine: Some("pc-q35-7.2".into()),
             memory: Some("64Mi".parse().unwrap()),
@@ -258,6 +261,14 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_cable_that_is_out_is_told() {
+        let mut running = facts();
+        running.interfaces[0].is_up = false;
+        let status = compose(&VirtualMachineInstanceStatus::default(), &StatusGoal::Running(Box::new(running)), at(1));
+        assert_eq!(status.interfaces[0].link_state.as_deref(), Some("down"));
     }
 
     #[test]
