@@ -38,6 +38,7 @@ clients: setup   ## The part of it with real clients: kubectl, client-go, contro
 	target/debug/fv-clients --kubernetes "$$(nice tests/cluster/build.sh kube-apiserver etcd kube-controller-manager kubectl)" $(CLIENTS)
 
 bench: setup     ## Measure, each line against a floor of the same run.
+	benches/apiserver.sh --check
 	scripts/build.sh
 	cargo build --release -p fv-benches
 	guest/build.sh target/guest/demo.qcow2

@@ -22,8 +22,14 @@ image=target/guest/demo.qcow2
 guest/build.sh "$image"
 
 step "Start"
-mkdir -p "$(dirname "$kubeconfig")"
-if ! "${sudo[@]}" "$bin/ferrovirt" status --data-dir "$data_dir" >/dev/null 2>&1; then
+if running=$("${sudo[@]}" "$bin/ferrovirt" status --data-dir "$data_dir" 2>/dev/null); then
+  kubeconfig=$(sed -n 's/^export KUBECONFIG=//p' <<<"$running")
+  [ -r "$kubeconfig" ] || {
+    echo "Ferrovirt runs already, and its kubeconfig $kubeconfig cannot be read: 'ferrovirt down', then run this again." >&2
+    exit 1
+  }
+else
+  mkdir -p "$(dirname "$kubeconfig")"
   "${sudo[@]}" "$bin/ferrovirt" up --data-dir "$data_dir" --listen "$listen" --write-kubeconfig "$kubeconfig"
   [ "$(id -u)" = 0 ] || sudo chown "$(id -u):$(id -g)" "$kubeconfig"
 fi
@@ -31,26 +37,28 @@ fi
 
 export KUBECONFIG=$kubeconfig PATH=$bin:$PATH
 step "A virtual machine"
-kubectl apply -f examples/vm-demo.yaml
-if [ "$(kubectl get vm demo -o 'jsonpath={.status.ready}')" != true ]; then
-  virtctl start demo 2>/dev/null || true
-fi
+kubectl apply -f examples/vm-hello.yaml
+deadline=$((SECONDS + 180))
+until state=$(kubectl get vm hello -o 'jsonpath={.status.printableStatus}') && [ "$state" = Running ]; do
+  [ "$SECONDS" -lt "$deadline" ] || { echo "hello does not run: $state (see kubectl describe vm hello)" >&2; exit 1; }
+  sleep 0.3
+done
 
 step "Its console"
 if [ -t 0 ] && [ -t 1 ]; then
-  virtctl console demo || true
+  virtctl console hello || true
 else
-  scripts/console-until.sh demo 'login: *$' 180
+  scripts/console-until.sh hello 'login: *$' 180
 fi
 
 step "Ready"
-kubectl wait --for=condition=Ready vm/demo --timeout=60s >/dev/null
+kubectl wait --for=condition=Ready vm/hello --timeout=60s >/dev/null
 kubectl get vms,vmis,pods
 cat <<TXT
 
 Go on with
   export KUBECONFIG=$kubeconfig PATH=$bin:\$PATH
-  virtctl console demo          # user demo, password demo; leave with Ctrl+]
-  kubectl get vms,vmis,pods
-  ferrovirt down                # stops the control plane; the guest goes on
+  virtctl console hello         # user demo, password demo; leave with Ctrl+]
+  kubectl apply -f examples/vm-demo.yaml && virtctl start demo && virtctl console demo
+  ferrovirt down                # stops the control plane; the guests go on
 TXT

@@ -20,6 +20,7 @@ make_version e2e
 make_guest
 apply_operator e2e
 apply_resource e2e
+change_kubevirt '{"configuration":{"developerConfiguration":{"featureGates":["HostDisk"]}}}' # its cases want it
 eventually "the installation is Available" is_available
 eventually "it takes virtual machines" is_usable
 # In the node: there its guests' processes are, and the way to their addresses.

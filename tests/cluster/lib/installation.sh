@@ -16,7 +16,7 @@ eventually() { within "$patience" "$@"; }
 begin_cluster() {
   export CLUSTER_NAME=${CLUSTER_NAME:-e2e-$$} CLUSTER_NODES=$1
   # The guest's image is kept for the next run: no trace of this one.
-  guest/build.sh "$work/guest.qcow2" >"$work/output" 2>&1 || failed "the guest's image: $(cat "$work/output")"
+  guest/build.sh "$work/guest.qcow2" >"$work/output" 2>&1 || failed "the guest's image: $(tail -n 40 "$work/output")"
   scripts/traces.sh >"$work/before"
   trap finish EXIT
   cluster up
@@ -62,14 +62,14 @@ kill_jobs() {
 make_version() {
   cargo xtask image --profile "$profile" --tag "$1" --version "$1" --push "$REGISTRY/kubevirt" --output "$work/images" \
     >"$work/output" 2>&1 ||
-    failed "images of version $1: $(cat "$work/output")"
+    failed "images of version $1: $(tail -n 40 "$work/output")"
   cargo xtask manifests --registry "$IMAGES/kubevirt" --tag "$1" --out "$work/$1"
   passed "images and manifests of version $1 are made"
 }
 # make_guest: the image of the guest that machine starts.
 make_guest() {
   cargo xtask image demo-guest --tag e2e --push "$REGISTRY/kubevirt" --output "$work/guest" >"$work/output" 2>&1 ||
-    failed "the guest's image: $(cat "$work/output")"
+    failed "the guest's image: $(tail -n 40 "$work/output")"
 }
 
 # --- the installation ------------------------------------------------------------------------------------------------------------

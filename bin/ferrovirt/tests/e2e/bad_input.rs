@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::harness::{Instance, command, manifest, needs, run};
 
 #[test]
-fn unknown_image_is_reported_and_tried_again() {
+fn registry_that_is_down_is_reported_and_asked_again() {
     let ns = Instance::shared().namespace();
-    // A registry that is down: nothing listens on this port any more.
+    // Nothing listens on this port any more.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     ns.apply(&manifest("imageless", "Always", |spec| {
         spec["volumes"][0]["containerDisk"]["image"] = json!(format!("127.0.0.1:{port}/no/such:image"));

@@ -1,5 +1,7 @@
 //! Disks in and of Kubernetes volumes.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Instance, manifest, needs};
@@ -87,6 +89,48 @@ fn ephemeral_disk_forgets_what_the_guest_wrote_and_its_claim_keeps_what_it_had()
     let vmi = ns.running("reader", Some(&vmi));
     ns.booted(&vmi);
     assert_eq!(ns.sh(&vmi, read), "gold");
+}
+
+/// A disk of 16 MiB in that file of the node.
+fn host_disk(path: &Path) -> Value {
+    json!({"hostDisk": {"path": path, "type": "DiskOrCreate", "capacity": "16Mi"}})
+}
+
+#[test]
+fn host_disk_is_made_on_the_node_and_keeps_what_the_guest_wrote() {
+    let instance = Instance::with_host_disks();
+    let ns = instance.namespace();
+    let file = instance.scratch("host-disk").join("disk.img");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    let vmi = ns.run_vm(&manifest("local", "Always", |spec| more(spec, "data", host_disk(&file))));
+    ns.booted(&vmi);
+    assert_eq!(ns.sh(&vmi, "cat /sys/block/vdc/size\n"), (16 * 2048).to_string());
+    ns.sh(&vmi, "echo kept | dd of=/dev/vdc bs=512 conv=sync 2>/dev/null; sync\n");
+    ns.virtctl(&["restart", "local"]).success();
+    let vmi = ns.running("local", Some(&vmi));
+    ns.booted(&vmi);
+    assert_eq!(ns.sh(&vmi, "dd if=/dev/vdc bs=4 count=1 2>/dev/null\n"), "kept");
+    ns.delete("vm", "local");
+    ns.until_gone("vmi", "local");
+    let bytes = std::fs::read(&file).unwrap();
+    assert_eq!((bytes.len(), &bytes[..4]), (16 << 20, &b"kept"[..]), "the file is the node's");
+}
+
+#[test]
+fn host_disk_is_not_for_namespaces_whose_pods_may_not_use_the_node() {
+    needs!(PodSecurity);
+    let instance = Instance::with_host_disks();
+    let ns = instance.namespace();
+    ns.kubectl(&["label", "namespace", &ns.name, "pod-security.kubernetes.io/enforce=baseline"]).success();
+    let file = instance.scratch("forbidden.img");
+    ns.apply(&manifest("confined", "Always", |spec| more(spec, "data", host_disk(&file)))).success();
+    ns.until("vm", "confined", "told that pod security forbids it", |vm| {
+        let conditions = vm["status"]["conditions"].as_array();
+        let told = |c: &Value| c["message"].as_str().is_some_and(|m| m.contains("violates PodSecurity \"baseline"));
+        conditions.is_some_and(|conditions| conditions.iter().any(told))
+    });
+    assert!(!file.exists());
+    ns.delete("vm", "confined");
 }
 
 /// A block device as a disk, on either engine, is a case of storage.rs.

@@ -15,6 +15,8 @@ pub(crate) enum Capability {
     PodRunner,
     /// A storage class whose volumes grow when their claims do.
     Expansion,
+    /// Namespaces that allow pods no more than a level of pod security.
+    PodSecurity,
     /// Other users, with the roles that an installation brings.
     Roles,
 }
@@ -32,7 +34,7 @@ pub(crate) fn storage_class() -> &'static str {
 /// Whether the engine lacks something the running case needs. Says so, past the capture of the test's output: a skipped case is never silent.
 pub(crate) fn skipped(needs: &[Capability]) -> bool {
     let lacks: &[Capability] = match cluster() {
-        None => &[Capability::Roles],
+        None => &[Capability::PodSecurity, Capability::Roles],
         Some(_) => &[Capability::Daemon, Capability::PodRunner, Capability::Expansion],
     };
     let Some(need) = needs.iter().find(|need| lacks.contains(need)) else { return false };

@@ -43,10 +43,23 @@ impl Instance {
         instance
     }
 
+    /// An instance that allows files of the node as disks; a cluster has been told so by `tests/e2e/suite.sh`.
+    pub(crate) fn with_host_disks() -> Arc<Self> {
+        match engine::cluster() {
+            Some(_) => Self::shared(),
+            None => Arc::new(Self::started_with(&["--feature-gate", "HostDisk"])),
+        }
+    }
+
     /// An instance that runs and has the guest's image.
     pub(crate) fn started() -> Self {
+        Self::started_with(&[])
+    }
+
+    /// As [`started`](Self::started), with more arguments of `up`.
+    fn started_with(more: &[&str]) -> Self {
         let instance = Self::prepared();
-        instance.up().success();
+        instance.up_with(more).success();
         let file = guest_image();
         instance.ferrovirt(&["image", "import", &image(), file.to_str().unwrap()]).success();
         instance
