@@ -104,6 +104,7 @@ const ALIASES: &[(&str, &str, &str, &str, bool)] = &[
     ("widget", "Widget", "conformance.ferrovirt.io/v1", "widgets", true),
     ("widgetb", "Widget", "conformance.ferrovirt.io/v1beta1", "widgets", true),
     ("gizmo", "Gizmo", "global.ferrovirt.io/v1", "gizmos", false),
+    ("relic", "Relic", "conformance.ferrovirt.io/v1", "relics", true),
     ("rule", "Rule", "conformance.ferrovirt.io/v1", "rules", true),
 ];
 

@@ -12,6 +12,8 @@ const RECENT_SECONDS: i64 = 3600;
 static UUID: LazyLock<regex::Regex> = LazyLock::new(|| pattern("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"));
 static TIME: LazyLock<regex::Regex> =
     LazyLock::new(|| pattern(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"));
+/// How far back a server remembers, behind the revision that is too old for it.
+static OLDEST: LazyLock<regex::Regex> = LazyLock::new(|| pattern(r"(too old resource version: [0-9]+) \([0-9]+\)"));
 static NUMBER: LazyLock<regex::Regex> = LazyLock::new(|| pattern("[0-9]+"));
 
 #[allow(clippy::expect_used, reason = "the patterns are constants")]
@@ -116,6 +118,7 @@ impl Normaliser {
         for (at, name) in self.generated.iter().enumerate() {
             new = new.replace(name.as_str(), &format!("<generated {} of {}>", at + 1, name.len()));
         }
+        new = OLDEST.replace_all(&new, "$1 (<oldest>)").into_owned();
         let lower = new.to_ascii_lowercase();
         if lower.contains("resource version") || lower.contains("resourceversion") {
             let known = &self.revisions;

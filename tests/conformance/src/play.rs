@@ -15,7 +15,7 @@ use crate::corpus::{Action, Sequence, Step};
 use crate::normalise::Normaliser;
 
 /// How long `EVENTS` and `until` wait for what was announced.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How long `EVENTS` goes on listening for events that should not come.
 const LINGER: Duration = Duration::from_millis(150);
 

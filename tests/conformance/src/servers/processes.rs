@@ -183,6 +183,8 @@ impl Processes {
                 ("enable-priority-and-fairness", "false"),
                 ("max-requests-inflight", "0"),
                 ("max-mutating-requests-inflight", "0"),
+                // For sequences that wait until a revision is forgotten; others are done with theirs sooner.
+                ("etcd-compaction-interval", "5s"),
             ]
             .map(|(name, value)| format!("--{name}={value}")),
         );
