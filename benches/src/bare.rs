@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::instance::{Instance, run, set_mode};
+use crate::process::beyond_guest;
 use crate::vms::{GUEST_MIB, await_marker, node_dir};
 
 /// What is needed to start the domain of a running VM again without Ferrovirt.
@@ -109,11 +110,27 @@ impl Bare {
         destroyed.map(|_| took)
     }
 
-    /// A plain QEMU with the same machine, processor, memory and disk, until its guest's marker; and its memory beyond the guest's.
+    /// A plain QEMU until its guest's marker; and its memory beyond the guest's.
     pub(crate) async fn boot(&self) -> Result<(Duration, f64)> {
         self.fresh_overlay()?;
         let serial = self.dir.join("plain-serial");
         let _ = std::fs::remove_file(&serial);
+        let begin = Instant::now();
+        let mut guest = self.plain(&self.overlay, &serial)?;
+        await_marker(&serial).await?;
+        let took = begin.elapsed();
+        Ok((took, guest.beyond()?))
+    }
+
+    /// A plain QEMU with an empty disk: its firmware finds nothing to start.
+    pub(crate) fn without_system(&self) -> Result<Guest> {
+        let disk = self.dir.join("empty.qcow2");
+        run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&disk).arg("64M"))?;
+        self.plain(&disk, &self.dir.join("empty-serial"))
+    }
+
+    /// A plain QEMU with the same machine, processor and memory.
+    fn plain(&self, disk: &Path, serial: &Path) -> Result<Guest> {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args([
@@ -129,23 +146,26 @@ impl Bare {
             .args(["-cpu", &self.cpu, "-m", &GUEST_MIB.to_string(), "-serial"])
             .arg(format!("file:{}", serial.display()))
             .args(["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile=", "-drive"])
-            .arg(format!("if=virtio,format=qcow2,cache=none,file={}", self.overlay.display()))
+            .arg(format!("if=virtio,format=qcow2,cache=none,file={}", disk.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let begin = Instant::now();
-        let mut guest = Guest(command.spawn().context("run qemu-system-x86_64")?);
-        await_marker(&serial).await?;
-        let took = begin.elapsed();
-        if let Some(status) = guest.0.try_wait()? {
-            bail!("the plain QEMU ended: {status}");
-        }
-        let beyond = crate::process::beyond_guest(guest.0.id(), f64::from(GUEST_MIB) * 1024.0)?;
-        Ok((took, beyond))
+        Ok(Guest(command.spawn().context("run qemu-system-x86_64")?))
     }
 }
 
-/// Ends with its holder.
-struct Guest(Child);
+/// A plain QEMU; ends with its holder.
+#[derive(Debug)]
+pub(crate) struct Guest(Child);
+
+impl Guest {
+    /// Its resident memory without its guest's, kB.
+    pub(crate) fn beyond(&mut self) -> Result<f64> {
+        if let Some(status) = self.0.try_wait()? {
+            bail!("the plain QEMU ended: {status}");
+        }
+        beyond_guest(self.0.id(), f64::from(GUEST_MIB) * 1024.0)
+    }
+}
 
 impl Drop for Guest {
     fn drop(&mut self) {

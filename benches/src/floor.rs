@@ -29,7 +29,7 @@ use crate::load::Target;
 pub(crate) struct BareServer {
     address: SocketAddr,
     authority: String,
-    _child: tokio::process::Child,
+    child: tokio::process::Child,
 }
 
 impl BareServer {
@@ -45,7 +45,11 @@ impl BareServer {
         let stdout = child.stdout.take().context("the bare endpoint has no output")?;
         let line = BufReader::new(stdout).lines().next_line().await?.context("the bare endpoint ended")?;
         let authority = Pki::open(dir, Timestamp::now())?.ca_certificate().to_string();
-        Ok(Self { address: line.parse()?, authority, _child: child })
+        Ok(Self { address: line.parse()?, authority, child })
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.child.id().context("the bare endpoint ended")
     }
 
     pub(crate) fn target(&self) -> Result<Target> {
@@ -78,11 +82,12 @@ pub(crate) async fn serve_bare(dir: &Path) -> Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     crate::say(&listener.local_addr()?.to_string());
-    let router = bare_router();
+    // What it answers with takes memory that one nobody has asked yet does without.
+    let mut router = None;
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let (acceptor, router) = (acceptor.clone(), router.get_or_insert_with(bare_router).clone());
         tokio::spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             let service = TowerToHyperService::new(router);

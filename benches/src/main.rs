@@ -19,7 +19,7 @@ mod wire;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bare::Bare;
 use crate::instance::{Instance, Options};
-use crate::memory::{Look, Sleeper};
-use crate::stats::{difference, median, mib, ratio, seconds, time};
+use crate::memory::{Idlers, Look, both};
+use crate::stats::{difference, median, mib, more, ratio, seconds, time};
 use crate::table::{Row, Table};
 
 #[derive(Debug, Parser)]
@@ -162,18 +162,28 @@ async fn measure(options: &Options, table: &mut Table) -> Result<()> {
     progress("starting an instance");
     let instance = Instance::start(options).await?;
     sizes(options, table)?;
-    let at_rest = idle(&instance, options, table).await?;
+    let idlers = Idlers::start(&instance).await?;
+    let at_rest = idle(&instance, options, &idlers, table).await?;
     progress("importing images");
     imports(&instance, options, table)?;
     instance.import(vms::IMAGE, &options.image)?;
-    let uid = starts(&instance, options, table).await?;
-    memories(&instance, options, &at_rest, uid, table).await?;
+    let alone = starts(&instance, options, table).await?;
+    memories(&instance, options, &idlers, &at_rest, alone, table).await?;
     progress("asking the API server");
     let durable = api::Durable::measure(&instance.work)?;
     table.section(&format!("API server with {} objects of 1 KiB, through TLS", options.objects));
-    api::through_tls(&instance, options, durable, table).await?;
+    let before = process::memory(instance.pid)?;
+    let stored = api::through_tls(&instance, options, durable, &idlers.endpoint, table).await?;
     let full = process::memory(instance.pid)?;
-    table.fact("ferrovirt's memory then", format!("{} RSS, {} PSS", mib(full.rss), mib(full.pss)), "");
+    #[allow(clippy::cast_precision_loss)]
+    let floor = before.rss + stored as f64 / 1024.0;
+    table.row(Row {
+        what: "ferrovirt's memory then".into(),
+        ours: both(full),
+        floor: format!("{} RSS (before, and the objects' JSON)", mib(floor)),
+        against: ratio(full.rss, floor),
+        aim: String::new(),
+    });
     table.section("API server in process");
     api::in_process(&instance.work, options, durable, table).await?;
     progress("cleaning up");
@@ -182,40 +192,63 @@ async fn measure(options: &Options, table: &mut Table) -> Result<()> {
 
 fn sizes(options: &Options, table: &mut Table) -> Result<()> {
     table.section("Programs");
-    for (name, aim) in [("ferrovirt", ""), ("virtctl", ""), ("virt-launcher", "< 1 MiB")] {
-        let path = options.programs.join(name);
-        let size = std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.len();
-        #[allow(clippy::cast_precision_loss)]
-        table.fact(name, mib(size as f64 / 1024.0), aim);
-    }
+    let ours = |name: &str| kilobytes(&options.programs.join(name));
+    table.fact("ferrovirt", mib(ours("ferrovirt")?), "");
+    let (virtctl, kubectl) = (ours("virtctl")?, kilobytes(&in_path("kubectl")?)?);
+    table.row(Row {
+        what: "virtctl".into(),
+        ours: mib(virtctl),
+        floor: format!("{} (kubectl)", mib(kubectl)),
+        against: ratio(virtctl, kubectl),
+        aim: String::new(),
+    });
+    table.fact("virt-launcher", mib(ours("virt-launcher")?), "< 1 MiB");
     Ok(())
 }
 
+/// Size of a file.
+fn kilobytes(path: &Path) -> Result<f64> {
+    let size = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?.len();
+    #[allow(clippy::cast_precision_loss)]
+    Ok(size as f64 / 1024.0)
+}
+
+/// Where an installed program is.
+fn in_path(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not installed"))
+}
+
 /// Processor time and memory of an instance that has nothing to do.
-async fn idle(instance: &Instance, options: &Options, table: &mut Table) -> Result<Look> {
+async fn idle(instance: &Instance, options: &Options, idlers: &Idlers, table: &mut Table) -> Result<Look> {
     // What the start left to do is over by then.
     tokio::time::sleep(Duration::from_secs(3)).await;
     progress("watching it idle");
     table.section("At rest, no VM");
-    let share = cpu_share(instance.pid, options.idle).await?;
-    table.fact(format!("ferrovirt, processor over {} s", options.idle), share, "< 1 % of a core");
-    let look = Look::at(instance, &[])?;
-    table.fact("ferrovirt", both(look.ferrovirt), "≤ 40 MiB RSS");
-    table.fact("libvirtd", both(look.libvirtd), "");
-    table.fact("its supervisor", both(look.supervisor), "");
-    Ok(look)
+    processor(instance, idlers, options.idle, "< 1 % of a core", table).await?;
+    Look::at(instance, idlers, &[])
 }
 
-async fn cpu_share(pid: u32, over: u64) -> Result<String> {
-    let before = process::cpu_seconds(pid)?;
+/// A line for the processor time of `ferrovirt` and of the bare endpoint in the same seconds.
+async fn processor(instance: &Instance, idlers: &Idlers, over: u64, aim: &str, table: &mut Table) -> Result<()> {
+    let pids = (instance.pid, idlers.endpoint.pid()?);
+    let used = || anyhow::Ok((process::cpu_seconds(pids.0)?, process::cpu_seconds(pids.1)?));
+    let before = used()?;
     tokio::time::sleep(Duration::from_secs(over)).await;
+    let after = used()?;
     #[allow(clippy::cast_precision_loss)]
-    let share = (process::cpu_seconds(pid)? - before) / over as f64 * 100.0;
-    Ok(format!("{share:.2} % of a core"))
-}
-
-fn both(memory: process::Memory) -> String {
-    format!("{} RSS, {} PSS", mib(memory.rss), mib(memory.pss))
+    let share = |before: f64, after: f64| (after - before) / over as f64 * 100.0;
+    let (ours, floor) = (share(before.0, after.0), share(before.1, after.1));
+    let percent = |share: f64| format!("{share:.2} %");
+    table.row(Row {
+        what: format!("ferrovirt, processor over {over} s"),
+        ours: format!("{} of a core", percent(ours)),
+        floor: format!("{} (bare endpoint)", percent(floor)),
+        against: more(ours, floor, percent),
+        aim: aim.into(),
+    });
+    Ok(())
 }
 
 fn imports(instance: &Instance, options: &Options, table: &mut Table) -> Result<()> {
@@ -236,8 +269,16 @@ fn imports(instance: &Instance, options: &Options, table: &mut Table) -> Result<
     Ok(())
 }
 
+/// The one VM that stays, and its floors.
+struct Alone {
+    uid: String,
+    bare: Bare,
+    /// Median of `virsh create`, in seconds.
+    created: f64,
+}
+
 /// VMs one by one, each followed by its floors, so that a noisy machine is noisy for both. The last one stays.
-async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Result<String> {
+async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Result<Alone> {
     let (mut running, mut booted, mut created, mut plain, mut beyond) = (vec![], vec![], vec![], vec![], vec![]);
     let mut all = Vec::new();
     let mut bare: Option<Bare> = None;
@@ -264,12 +305,12 @@ async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Re
         all.push(started);
     }
     table.section(&format!("A VM with {} MiB and the demo guest, medians of {}", vms::GUEST_MIB, options.rounds));
-    let (ours, floor) = (median(&seconds(&running)), median(&seconds(&created)));
+    let (ours, created) = (median(&seconds(&running)), median(&seconds(&created)));
     table.row(Row {
         what: "create → Running".into(),
         ours: time(ours),
-        floor: format!("{} (virsh create, same domain)", time(floor)),
-        against: difference(ours, floor),
+        floor: format!("{} (virsh create, same domain)", time(created)),
+        against: difference(ours, created),
         aim: "≤ floor + 0.4 s".into(),
     });
     for step in [vms::VMI_CREATED, vms::POD_CREATED, vms::POD_RUNNING, vms::SCHEDULED] {
@@ -285,14 +326,16 @@ async fn starts(instance: &Instance, options: &Options, table: &mut Table) -> Re
         aim: String::new(),
     });
     writes(&all, table);
+    let (uid, bare) = all.pop().map(|s| s.uid).zip(bare).context("no VM was started")?;
+    let (ours, floor) = (memory::qemu_beyond_guest(&uid)?, median(&beyond));
     table.row(Row {
         what: "QEMU's memory beyond the guest's".into(),
-        ours: mib(Look::at(instance, &all.last().map(|s| s.uid.clone()).into_iter().collect::<Vec<_>>())?.qemu[0]),
-        floor: format!("{} (plain QEMU)", mib(median(&beyond))),
-        against: String::new(),
+        ours: mib(ours),
+        floor: format!("{} (plain QEMU)", mib(floor)),
+        against: ratio(ours, floor),
         aim: String::new(),
     });
-    all.pop().map(|s| s.uid).context("no VM was started")
+    Ok(Alone { uid, bare, created })
 }
 
 /// Writes to the API until Running. Events are counted apart: they tell people, nothing waits for them.
@@ -320,63 +363,46 @@ fn writes(all: &[vms::Started], table: &mut Table) {
 async fn memories(
     instance: &Instance,
     options: &Options,
+    idlers: &Idlers,
     at_rest: &Look,
-    uid: String,
+    alone: Alone,
     table: &mut Table,
 ) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let with_one = Look::at(instance, std::slice::from_ref(&uid))?;
-    let sleeper = Sleeper::start()?;
+    let with_one = Look::at(instance, idlers, std::slice::from_ref(&alone.uid))?;
+    let mut plain = alone.bare.without_system()?;
     let names: Vec<String> = (1..options.vms).map(|i| format!("many{i}")).collect();
     progress(&format!("{} more VMs", names.len()));
     let begin = std::time::Instant::now();
-    let mut uids = vms::start_many(&instance.client, &names).await.with_context(|| instance.last_words())?;
+    let uids = vms::start_many(&instance.client, &names).await.with_context(|| instance.last_words())?;
     let took = begin.elapsed().as_secs_f64();
-    uids.push(uid);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let with_many = Look::at(instance, &uids)?;
-    let asleep = sleeper.memory()?;
+    let with_many = Look::at(instance, idlers, &[uids, vec![alone.uid]].concat())?;
+    let plain = plain.beyond()?;
 
     #[allow(clippy::cast_precision_loss)]
-    let more = names.len() as f64;
+    let begun = names.len() as f64;
     table.section(&format!("Memory of {} VMs ({} with an empty disk only)", options.vms, names.len()));
-    for (count, look) in [(0, at_rest), (1, &with_one), (options.vms, &with_many)] {
-        table.fact(format!("ferrovirt at {count}"), both(look.ferrovirt), if count == 0 { "≤ 40 MiB RSS" } else { "" });
-    }
-    for (count, look) in [(0, at_rest), (1, &with_one), (options.vms, &with_many)] {
-        table.fact(format!("libvirtd at {count}"), both(look.libvirtd), "");
-        table.fact(format!("  its supervisor at {count}"), both(look.supervisor), "");
-    }
-    let launchers: Vec<f64> = with_many.pods.iter().map(|m| m.rss).collect();
-    let launchers_pss: Vec<f64> = with_many.pods.iter().map(|m| m.pss).collect();
+    memory::processes(&[(0, at_rest), (1, &with_one), (options.vms, &with_many)], table);
+    let qemu = median(&with_many.qemu);
     table.row(Row {
-        what: "a launcher process, median".into(),
-        ours: format!("{} RSS, {} PSS", mib(median(&launchers)), mib(median(&launchers_pss))),
-        floor: format!("{} RSS (sleep)", mib(asleep.rss)),
-        against: ratio(median(&launchers), asleep.rss),
-        aim: "≈ 2 MiB RSS".into(),
+        what: "QEMU beyond the guest, median".into(),
+        ours: mib(qemu),
+        floor: format!("{} (plain QEMU, empty disk)", mib(plain)),
+        against: ratio(qemu, plain),
+        aim: String::new(),
     });
-    #[allow(clippy::cast_precision_loss)]
-    table.fact("launcher processes a VM", format!("{:.1}", with_many.pods.len() as f64 / uids.len() as f64), "");
-    table.fact("QEMU beyond the guest, median", mib(median(&with_many.qemu)), "");
-    table.fact(
-        "a VM's memory outside QEMU (PSS)",
-        mib((with_many.outside_qemu() - with_one.outside_qemu()) / more),
-        "≤ 4 MiB",
-    );
-    table.fact(
-        "  of it ferrovirt, libvirtd",
-        format!(
-            "{}, {}",
-            mib((with_many.ferrovirt.pss - with_one.ferrovirt.pss) / more),
-            mib((with_many.libvirtd.pss - with_one.libvirtd.pss) / more)
-        ),
-        "",
-    );
-    table.fact(format!("{} VMs at once, create → Running, a VM", names.len()), time(took / more), "");
+    memory::a_vm(&with_one, &with_many, begun, table);
+    let each = took / begun;
+    table.row(Row {
+        what: format!("{} VMs at once, create → Running, a VM", names.len()),
+        ours: time(each),
+        floor: format!("{} (virsh create, one by one)", time(alone.created)),
+        against: ratio(each, alone.created),
+        aim: String::new(),
+    });
     progress("watching it with all of them");
-    let share = cpu_share(instance.pid, options.idle / 2).await?;
-    table.fact(format!("ferrovirt, processor over {} s", options.idle / 2), share, "");
+    processor(instance, idlers, options.idle / 2, "", table).await?;
     let mut all = names;
     all.push(format!("bench{}", options.rounds - 1));
     progress("deleting them");

@@ -44,10 +44,15 @@ pub(crate) fn ratio(ours: f64, floor: f64) -> String {
     if floor == 0.0 { String::new() } else { format!("{:.2} ×", ours / floor) }
 }
 
-/// How much more `ours` is than `floor`.
+/// How much longer `ours` is than `floor`.
 pub(crate) fn difference(ours: f64, floor: f64) -> String {
+    more(ours, floor, time)
+}
+
+/// How much more `ours` is than `floor`.
+pub(crate) fn more(ours: f64, floor: f64, unit: impl Fn(f64) -> String) -> String {
     let sign = if ours < floor { "−" } else { "+" };
-    format!("{sign} {}", time((ours - floor).abs()))
+    format!("{sign} {}", unit((ours - floor).abs()))
 }
 
 /// A count per second.
@@ -72,5 +77,6 @@ mod tests {
             [time(1.234), time(0.0123), time(0.000_045), difference(1.0, 1.5)],
             ["1.23 s", "12.3 ms", "45 µs", "− 0.50 s"]
         );
+        assert_eq!(more(3072.0, 1024.0, mib), "+ 2.0 MiB");
     }
 }
