@@ -76,9 +76,7 @@ scripts/console-until.sh demo 'login: *$' "$patience" >"$work/console"
 passed "its console shows a login prompt"
 eventually "its page answers" other_boot demo none
 boot=$(boot_id demo) pid=$(qemu demo)
-kubectl apply -f - >/dev/null <<'END'
-{apiVersion: v1, kind: Service, metadata: {name: demo-page}, spec: {selector: {vm.kubevirt.io/name: demo}, ports: [{port: 80}]}}
-END
+virtctl expose vm demo --name demo-page --port 80
 service() { cluster enter node1 curl -fsS --max-time 3 "http://$(field service/demo-page .spec.clusterIP)/"; }
 eventually "and behind a Service" service
 kubectl delete service demo-page >/dev/null

@@ -1,6 +1,7 @@
 //! The grammar of the command line: types only.
 
 mod booleans;
+mod expose;
 mod global;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub use self::expose::Expose;
 pub use self::global::{Global, TOKEN_VARIABLE};
 
 /// Control virtual machines: console, VNC, start, stop and what else kubectl cannot do.
@@ -52,6 +54,8 @@ pub enum Command {
     Vnc(Vnc),
     /// Forward local ports to a virtual machine or virtual machine instance.
     PortForward(PortForward),
+    /// Expose a virtual machine or virtual machine instance as a new Service.
+    Expose(Expose),
     /// Open an SSH connection to a virtual machine instance.
     Ssh(Ssh),
     /// Copy files to or from a virtual machine instance.

@@ -2,6 +2,7 @@
 
 mod console;
 mod create;
+mod expose;
 mod instance;
 mod port_forward;
 mod ssh;
@@ -49,6 +50,7 @@ async fn on_cluster(command: Command, session: &Session) -> anyhow::Result<()> {
         Command::Fslist(options) => instance::show(session, &options.name, "filesystemlist").await,
         Command::Console(options) => console::run(session, &options).await,
         Command::Vnc(options) => vnc::run(session, &options).await,
+        Command::Expose(options) => expose::run(session, &options).await,
         Command::PortForward(options) => port_forward::run(session, &options).await,
         // These need no cluster and were answered before.
         Command::Completion(_) | Command::Create(_) | Command::Version(_) | Command::Ssh(_) | Command::Scp(_) => Ok(()),

@@ -12,7 +12,7 @@ pub(crate) fn path(namespace: &str, resource: &str, name: &str, subresource: &st
 }
 
 /// One segment of a path: what a user typed never reaches into another.
-fn escape(segment: &str) -> String {
+pub(crate) fn escape(segment: &str) -> String {
     let mut escaped = String::with_capacity(segment.len());
     for byte in segment.bytes() {
         match byte {

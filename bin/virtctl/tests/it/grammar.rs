@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{VIRTCTL, World, alone, text};
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "start",
     "stop",
     "restart",
@@ -14,6 +14,7 @@ const VERBS: [&str; 18] = [
     "console",
     "vnc",
     "port-forward",
+    "expose",
     "ssh",
     "scp",
     "guestosinfo",

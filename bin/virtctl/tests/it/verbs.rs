@@ -104,3 +104,20 @@ async fn a_strange_name_reaches_no_other_path() {
     }
     assert_eq!(world.vms().get("demo").await.unwrap().spec.run_strategy.as_deref(), Some("Halted"));
 }
+
+#[tokio::test]
+async fn expose_says_what_is_missing_and_what_a_server_without_services_offers_instead() {
+    let world = World::new().await;
+    let error = world.complains(&["expose", "vm", "demo", "--name", "web", "--port", "80"]).await;
+    assert!(
+        error.contains(r#"error fetching VirtualMachine: virtualmachines.kubevirt.io "demo" not found"#),
+        "{error}"
+    );
+    world.add_vm("Halted").await;
+    let error = world.complains(&["expose", "vm", "demo", "--name", "web"]).await;
+    assert!(error.contains("couldn't find port via --port flag or introspection"), "{error}");
+    let error = world.complains(&["expose", "vm", "demo", "--name", "web", "--port", "80"]).await;
+    assert!(error.contains("this server has no Services") && error.contains("virtctl port-forward"), "{error}");
+    let error = world.complains(&["expose", "pod", "demo", "--name", "web", "--port", "80"]).await;
+    assert!(error.contains("unsupported resource type 'pod'"), "{error}");
+}
