@@ -24,6 +24,8 @@ pub struct LogOptions {
     pub limit_bytes: Option<u64>,
     /// Only lines younger than this.
     pub since_seconds: Option<u64>,
+    /// Only lines younger than this time of day, as RFC 3339 has it.
+    pub since_time: Option<String>,
 }
 
 /// Log bytes as they come.

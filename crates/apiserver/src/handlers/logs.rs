@@ -27,6 +27,7 @@ pub(super) async fn logs(context: &Context) -> Result<Response, Status> {
         tail_lines: params.number("tailLines")?,
         limit_bytes: params.number("limitBytes")?,
         since_seconds: params.number("sinceSeconds")?,
+        since_time: params.has("sinceTime").then(|| params.get("sinceTime").to_owned()),
     };
     if pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default().is_empty() {
         let message = format!("pod {} does not have a host assigned", target.name);

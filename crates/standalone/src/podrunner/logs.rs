@@ -43,6 +43,7 @@ impl PodLogs for PodLogReader {
             (options.previous, "previous"),
             (options.timestamps, "timestamps"),
             (options.since_seconds.is_some(), "sinceSeconds"),
+            (options.since_time.is_some(), "sinceTime"),
         ] {
             if given {
                 return Err(unsupported(name));
@@ -153,6 +154,21 @@ async fn tail_start(path: &Path, lines: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_needs_the_time_of_each_line_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = PodLogReader::new(Instance::open(dir.path()).unwrap());
+        for (name, options) in [
+            ("previous", LogOptions { previous: true, ..LogOptions::default() }),
+            ("timestamps", LogOptions { timestamps: true, ..LogOptions::default() }),
+            ("sinceSeconds", LogOptions { since_seconds: Some(1), ..LogOptions::default() }),
+            ("sinceTime", LogOptions { since_time: Some("2026-01-01T00:00:00Z".into()), ..LogOptions::default() }),
+        ] {
+            let refused = reader.logs(&Value::Null, options).await.err().unwrap();
+            assert!(refused.message.starts_with(&format!("{name} is not available")), "{name}: {}", refused.message);
+        }
+    }
 
     #[tokio::test]
     async fn the_tail_is_whole_lines() {
