@@ -22,7 +22,8 @@ use crate::ports::{CgroupError, NodeCgroups, QemuProcess};
 /// Control groups beside the kubelet's.
 pub struct KubeletCgroups {
     hierarchy: Hierarchy,
-    /// `<record>/<vmi uid>` names a VM's group, for when its pod is gone. On a tmpfs, as groups do not survive a reboot either.
+    /// `<record>/<vmi uid>` names a VM's group, for when its pod is gone, and those it was in before until they are removed; one a line.
+    /// On a tmpfs, as groups do not survive a reboot either.
     records: PathBuf,
 }
 
@@ -55,17 +56,20 @@ fn confine(hierarchy: Hierarchy, records: &Path, qemu: &QemuProcess) -> Result<(
     let path = place.parent().join(group_name(vmi_uid));
     let group = Cgroup::new(hierarchy.clone(), &path).map_err(failed("name", &path))?;
     let inner = group.child(&format!("{domain}.libvirt-qemu")).map_err(failed("name", &path))?;
-    let before = recorded(records, vmi_uid)?;
-    write_record(records, vmi_uid, &path)?;
+    // Of pods of other classes that this one replaced. They stay recorded until they are gone, whatever fails before.
+    let before: Vec<_> = recorded(records, vmi_uid)?.into_iter().filter(|before| *before != path).collect();
+    write_record(records, vmi_uid, before.iter().chain([&path]))?;
     group.ensure().map_err(failed("make", &path))?;
     group.limit_like(&pod).map_err(failed("limit", &path))?;
     inner.ensure_last().map_err(failed("make", inner.path()))?;
     inner.add(*pid).map_err(failed("move QEMU to", inner.path()))?;
-    // A replacement pod of another class.
-    if let Some(before) = before.filter(|before| *before != path) {
-        remove(hierarchy, &before)?;
+    if before.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    for before in &before {
+        remove(hierarchy.clone(), before)?;
+    }
+    write_record(records, vmi_uid, [&path])
 }
 
 fn remove(hierarchy: Hierarchy, path: &Path) -> Result<(), CgroupError> {
@@ -73,22 +77,32 @@ fn remove(hierarchy: Hierarchy, path: &Path) -> Result<(), CgroupError> {
     group.remove_tree().map_err(failed("remove", path))
 }
 
-fn recorded(records: &Path, vmi_uid: &str) -> Result<Option<PathBuf>, CgroupError> {
+fn recorded(records: &Path, vmi_uid: &str) -> Result<Vec<PathBuf>, CgroupError> {
     let record = records.join(vmi_uid);
     match std::fs::read_to_string(&record) {
-        Ok(text) => Ok(Some(PathBuf::from(text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // The kernel allows no line feed in a group's name.
+        Ok(text) => Ok(text.lines().map(PathBuf::from).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed("read the record of", &record)(error)),
     }
 }
 
-fn write_record(records: &Path, vmi_uid: &str, path: &Path) -> Result<(), CgroupError> {
+fn write_record<'a>(
+    records: &Path,
+    vmi_uid: &str,
+    groups: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), CgroupError> {
     let record = records.join(vmi_uid);
     let draft = records.join(format!(".{vmi_uid}"));
+    let mut text = Vec::new();
+    for group in groups {
+        text.extend_from_slice(group.as_os_str().as_encoded_bytes());
+        text.push(b'\n');
+    }
     std::fs::create_dir_all(records)
-        .and_then(|()| std::fs::write(&draft, path.as_os_str().as_encoded_bytes()))
+        .and_then(|()| std::fs::write(&draft, text))
         .and_then(|()| std::fs::rename(&draft, &record))
-        .map_err(failed("record", path))
+        .map_err(failed("record", &record))
 }
 
 #[async_trait::async_trait]
@@ -102,8 +116,13 @@ impl NodeCgroups for KubeletCgroups {
     async fn release(&self, vmi_uid: &str) -> Result<(), CgroupError> {
         let (hierarchy, records, uid) = (self.hierarchy.clone(), self.records.clone(), vmi_uid.to_owned());
         let work = move || {
-            let Some(path) = recorded(&records, &uid)? else { return Ok(()) };
-            remove(hierarchy, &path)?;
+            let groups = recorded(&records, &uid)?;
+            if groups.is_empty() {
+                return Ok(());
+            }
+            for group in &groups {
+                remove(hierarchy.clone(), group)?;
+            }
             let record = records.join(&uid);
             std::fs::remove_file(&record).map_err(failed("forget the record of", &record))
         };

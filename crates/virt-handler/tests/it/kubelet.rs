@@ -198,6 +198,42 @@ async fn qemu_lives_beside_its_pod_under_the_pods_limits() {
 }
 
 #[tokio::test]
+async fn group_of_the_pod_before_is_removed_although_that_failed_once() {
+    let run = tempfile::tempdir().unwrap();
+    let cgroups = KubeletCgroups::new(Hierarchy::detect().unwrap(), run.path().join("cgroups"));
+    let vmi = Uuid::new_v4().to_string();
+    let name = format!("ferrovirt-{}", vmi.replace('-', ""));
+    let mut groups = [(); 3].map(|()| PodGroup::new(&Uuid::new_v4().to_string()));
+    let mut process = Process::spawn("sleep", &["10000"]);
+    let in_pod = |group: &PodGroup| QemuProcess {
+        vmi_uid: vmi.clone(),
+        domain: "fv-z".into(),
+        pid: process.id(),
+        pod_uid: group.uid.clone(),
+    };
+    let places = [0, 1, 2].map(|number| {
+        let group: &mut PodGroup = &mut groups[number];
+        group.add_pause();
+        (in_pod(group), group.beside(&name))
+    });
+    cgroups.confine(&places[0].0).await.unwrap();
+    // Something else keeps the first group busy while the next pod comes.
+    let mut other = Process::spawn("sleep", &["10000"]);
+    let inner = groups[0].pod.path().parent().unwrap().join(&name).join("fv-z.libvirt-qemu");
+    Cgroup::new(Hierarchy::detect().unwrap(), inner).unwrap().add(other.id()).unwrap();
+    assert!(cgroups.confine(&places[1].0).await.is_err(), "it was removed under a process");
+    assert!(cgroups.confine(&places[2].0).await.is_err(), "it was removed under a process");
+    other.end();
+    until("the end of the groups before", async || cgroups.confine(&places[2].0).await.is_ok()).await;
+    for (place, there) in [(0, false), (1, false), (2, true)] {
+        assert!(places[place].1.iter().all(|dir| dir.exists() == there), "group {place}: {:?}", places[place].1);
+    }
+    process.end();
+    until("the end of the group", async || cgroups.release(&vmi).await.is_ok()).await;
+    assert!(places[2].1.iter().all(|dir| !dir.exists()));
+}
+
+#[tokio::test]
 async fn memory_beyond_the_pods_limit_ends_that_guest_only() {
     let run = tempfile::tempdir().unwrap();
     let uid = Uuid::new_v4().to_string();
