@@ -52,8 +52,8 @@ pub fn without_daemon(error: &SystemDaemonError, os_image: &str) -> Problem {
     Problem { reason, message: format!("{error}: {way_out}") }
 }
 
-/// What a daemon that answers lacks.
-pub fn check(capabilities: &Capabilities, os_image: &str) -> Result<(), Problem> {
+/// What the node lacks although a daemon answers. `tun`: whether the driver of taps is there, or why not.
+pub fn check(capabilities: &Capabilities, tun: &Result<(), String>, os_image: &str) -> Result<(), Problem> {
     let old = |what: &str, found: &str, least: [u32; 3]| {
         let [major, minor, _] = least;
         format!(
@@ -74,6 +74,13 @@ pub fn check(capabilities: &Capabilities, os_image: &str) -> Result<(), Problem>
     }
     if !is_at_least(&capabilities.qemu_version, MIN_QEMU) {
         return Err(Problem { reason: "QemuTooOld", message: old("QEMU", &capabilities.qemu_version, MIN_QEMU) });
+    }
+    if let Err(error) = tun {
+        let message = format!(
+            "/dev/net/tun of the node cannot be opened ({error}), so guests get no network: load the kernel's driver there \
+             (modprobe tun) and see that it is loaded at boot (/etc/modules-load.d)"
+        );
+        return Err(Problem { reason: "TunMissing", message });
     }
     Ok(())
 }
@@ -118,12 +125,22 @@ mod tests {
             ("9.0.0", "5.10.0", Some("QemuTooOld")),
             ("9.0.0", "x", Some("QemuTooOld")),
         ] {
-            let found = check(&capabilities(libvirt, qemu), "Debian GNU/Linux 12 (bookworm)").err();
+            let found = check(&capabilities(libvirt, qemu), &Ok(()), "Debian GNU/Linux 12 (bookworm)").err();
             assert_eq!(found.map(|problem| problem.reason), expected, "{libvirt} {qemu}");
         }
         let without = Capabilities { machines: Vec::new(), ..capabilities("9.0.0", "7.2.0") };
-        let problem = check(&without, "Fedora Linux 43").unwrap_err();
+        let problem = check(&without, &Ok(()), "Fedora Linux 43").unwrap_err();
         assert!(problem.reason == "QemuMissing" && problem.message.contains("qemu-kvm"), "{problem:?}");
+    }
+
+    #[test]
+    fn node_without_the_driver_of_taps_is_told_how_to_load_it() {
+        let missing = Err("No such file or directory".to_owned());
+        let problem = check(&capabilities("9.0.0", "7.2.0"), &missing, "").unwrap_err();
+        assert_eq!(problem.reason, "TunMissing");
+        assert!(problem.message.contains("modprobe tun") && problem.message.contains("No such file"), "{problem:?}");
+        // What has to be installed comes first.
+        assert_eq!(check(&capabilities("7.0.0", "7.2.0"), &missing, "").unwrap_err().reason, "LibvirtTooOld");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! | core | `pods` | list, watch |
 //! | core | `events` | create, get, patch |
 //!
-//! It starts no daemon: without libvirt on the node it says what is missing and waits.
+//! It starts no daemon: without libvirt on the node it says what is missing and waits; when another daemon takes the place of the one
+//! it uses, it ends.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use fv_disk::{ImageStore, StoreConfig};
 use fv_host::cgroup::Hierarchy;
 use fv_host::netns::NetNs;
 use fv_host::network::NetworkSetup;
-use fv_hypervisor::daemon::{LibvirtEndpoint, SystemPlaces, find_system_daemon};
+use fv_hypervisor::daemon::LibvirtEndpoint;
 use fv_hypervisor::{Hypervisor, LibvirtConfig, LibvirtHypervisor};
 use fv_metrics::live;
 use fv_runtime::certificates::{Authorities, CertificateError, Identity, RELOAD_EVERY, keep_reloading};
@@ -39,17 +40,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::contract;
+use super::libvirt::{PATIENCE, Watcher, find_libvirt};
 use super::node::{NodeKeeper, Virtualization};
+use super::replacement::Replaced;
 use super::{ContainerVolumes, KubeletCgroups, KubeletDisks, KubeletSandboxes};
 use crate::cluster::Cluster;
 use crate::disks::LocalDisks;
 use crate::{Handler, HandlerConfig, Ports, StartError, VOLUMES_DIR, start_with};
 
-/// How often a libvirt that is missing is looked for.
-const LOOK: Duration = Duration::from_secs(5);
-/// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long work may take to end when the program ends itself.
+const END: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the program is told.
@@ -92,6 +92,8 @@ pub enum ProgramError {
     Cgroups(#[source] std::io::Error),
     #[error("start the handler")]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Replaced(#[from] Replaced),
     #[error("work on the node did not finish")]
     Aborted(#[from] tokio::task::JoinError),
 }
@@ -142,7 +144,8 @@ pub async fn run(
         tracing::warn!(%error, "libvirt went away while it was connected to");
     }
     let hypervisor: Arc<dyn Hypervisor> = hypervisor;
-    tasks.spawn(watch_libvirt(Arc::clone(&hypervisor), facts, os_image, shutdown.clone()));
+    let watcher = Watcher::new(Arc::clone(&hypervisor), endpoint.clone(), facts, os_image);
+    let mut watching = tokio::spawn(watcher.run(shutdown.clone()));
 
     let handler = start_handler(&options, &client, &endpoint, instance, hypervisor, &shutdown).await?;
     tasks.spawn(follow_settings(client.clone(), options.namespace.clone(), handler.clone(), shutdown.clone()));
@@ -152,11 +155,25 @@ pub async fn run(
     let listener = listen(options.address, options.agent_port).await?;
     tasks.spawn(serve(listener, agent, closed, shutdown.clone()));
 
-    shutdown.cancelled().await;
+    let why = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        ended = &mut watching => ended?.map_err(ProgramError::from),
+    };
+    if let Err(error) = &why {
+        tracing::error!(%error, "the node agent ends, to start anew with the libvirt of the node; guests go on");
+    }
+    shutdown.cancel();
     tasks.close();
-    tasks.wait().await;
-    handler.stopped().await;
-    Ok(())
+    let ended = async {
+        tasks.wait().await;
+        handler.stopped().await;
+    };
+    match why {
+        Ok(()) => ended.await,
+        // Nobody else would end what waits for a daemon that is gone.
+        Err(_) => drop(tokio::time::timeout(END, ended).await),
+    }
+    why
 }
 
 async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, ProgramError> {
@@ -176,66 +193,6 @@ async fn os_image(client: &Client, node: &str) -> String {
     match tokio::time::timeout(DEADLINE, api.get(node)).await {
         Ok(Ok(node)) => node.status.and_then(|status| status.node_info).map(|info| info.os_image).unwrap_or_default(),
         _ => String::new(),
-    }
-}
-
-/// Waits for a libvirt of the node, and says what is missing meanwhile. `None`: asked to end.
-async fn find_libvirt(
-    facts: &watch::Sender<Virtualization>,
-    os_image: &str,
-    shutdown: &CancellationToken,
-) -> Result<Option<LibvirtEndpoint>, ProgramError> {
-    loop {
-        match tokio::task::spawn_blocking(|| find_system_daemon(&SystemPlaces::default(), PATIENCE)).await? {
-            Ok(endpoint) => return Ok(Some(endpoint)),
-            Err(error) => learn(facts, Virtualization::Lacking(contract::without_daemon(&error, os_image))),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
-}
-
-fn learn(facts: &watch::Sender<Virtualization>, now: Virtualization) {
-    facts.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
-}
-
-/// Says whether guests can be started. Those that run do not depend on it.
-async fn watch_libvirt(
-    hypervisor: Arc<dyn Hypervisor>,
-    facts: watch::Sender<Virtualization>,
-    os_image: String,
-    shutdown: CancellationToken,
-) {
-    let mut events = hypervisor.events();
-    let mut known = None;
-    loop {
-        if !hypervisor.is_connected() {
-            known = None;
-            let problem = contract::Problem {
-                reason: "LibvirtDisconnected",
-                message: "the libvirt daemon of the node does not answer at the moment; guests go on".into(),
-            };
-            learn(&facts, Virtualization::Lacking(problem));
-        } else if known.is_none() {
-            match hypervisor.capabilities().await {
-                Ok(capabilities) => {
-                    let now = match contract::check(&capabilities, &os_image) {
-                        Ok(()) => Virtualization::Ready(Arc::new(capabilities)),
-                        Err(problem) => Virtualization::Lacking(problem),
-                    };
-                    known = Some(());
-                    learn(&facts, now);
-                }
-                Err(error) => tracing::warn!(%error, "the libvirt daemon does not tell what it can do; asking again"),
-            }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            event = events.recv() => if let Err(tokio::sync::broadcast::error::RecvError::Closed) = event { return },
-            () = tokio::time::sleep(LOOK) => {}
-        }
     }
 }
 
