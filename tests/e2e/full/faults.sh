@@ -65,5 +65,42 @@ change_kubevirt '{"workloads":null}'
 eventually "with an agent again the machine runs" says late Running
 kubectl delete vm late --timeout="${patience}s" >/dev/null
 undisturbed
+
+# --- a node whose libvirt is removed -----------------------------------------------------------------------------------------------------
+# finding NODE: why it takes guests or not; agent_of NODE: its pod, and how often that was started anew.
+finding() { field "node/$1" '.status.conditions[?(@.type=="VirtualizationReady")].reason'; }
+finds() { [ "$(finding "$1")" = "$2" ] && is "node/$1" '.metadata.labels.kubevirt\.io/schedulable' "$3"; }
+agent_of() {
+  kubectl -n kubevirt get pods -l kubevirt.io=virt-handler --field-selector "spec.nodeName=$1" \
+    -o 'jsonpath={.items[*].metadata.uid} {.items[*].status.containerStatuses[0].restartCount}'
+}
+eventually "node2 takes guests" finds node2 LibvirtReady true
+agent=$(agent_of node2)
+pid=$(qemu right)
+cluster stop node2 libvirtd
+# What a package leaves behind is no daemon either: a program that cannot be started, no socket.
+libvirtd=$(cluster enter node2 sh -c 'command -v libvirtd')
+cluster enter node2 sh -ec 'rm -f /run/libvirt/libvirt-sock /run/libvirt/libvirt-sock-ro; mount --bind /dev/null "$0"' "$libvirtd"
+eventually "a node without libvirt takes no guests, and says what is missing" finds node2 LibvirtMissing false
+told_of_libvirt() { kubectl get events -A -o 'jsonpath={.items[?(@.reason=="LibvirtMissing")].involvedObject.name}' | grep -qw node2; }
+eventually "so does an event" told_of_libvirt
+finds node1 LibvirtReady true || failed "the other node says $(finding node1)"
+machine late node2 | kubectl apply -f - >/dev/null
+virtctl start late
+eventually "a machine for it waits, and says so" says late ErrorUnschedulable
+[ "$(qemu right)" = "$pid" ] && cluster enter node2 kill -0 "$pid" || failed "QEMU of the guest there is another process, or none"
+[ "$(guest right)" = "$(grep '^right ' "$work/guests")" ] || failed "the guest there is another one"
+passed "the guest there runs on"
+cluster enter node2 umount "$libvirtd"
+cluster start node2 libvirtd
+eventually "with its libvirt again the node takes guests" finds node2 LibvirtReady true
+[ "$(agent_of node2)" = "$agent" ] || failed "the agent was started anew, although the libvirt is the one it used"
+eventually "the machine that waited runs" says late Running
+virtctl pause vm right
+eventually "the guest is managed again: paused" says right Paused
+virtctl unpause vm right
+eventually "and running" says right Running
+kubectl delete vm late --timeout="${patience}s" >/dev/null
+undisturbed
 faulty_is_gone() { ! kubectl get namespace faulty; }
 eventually "all that was faulty could be deleted with its namespace" faulty_is_gone
