@@ -2,11 +2,13 @@
 
 mod apply;
 mod body;
+mod choose;
 mod context;
 mod create;
 mod delete;
 mod duration;
 mod eviction;
+mod fresh;
 mod front;
 mod get;
 mod list;
@@ -150,6 +152,9 @@ async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Requ
         Ok(body) => body,
         Err(status) => return respond::failure(&status, &[]),
     };
+    if let Err(status) = fresh::wait(&context, &parts.method).await {
+        return respond::failure(&status, &context.warnings);
+    }
     let reads = matches!(parts.method, Method::GET | Method::HEAD);
     // Our own components wait for nobody.
     let heavy = context.seat.is_some() && weight::heavy(&context, &parts.method, body.len());
@@ -191,7 +196,8 @@ async fn route(context: &mut Context, method: &Method, body: bytes::Bytes) -> Re
         ("GET", true) => get::get(context),
         ("GET", false) if watching => watch::watch(context),
         ("GET", false) => list::list(context),
-        ("POST", false) if target.resource.namespaced() && target.namespace.is_empty() => {
+        // In all namespaces at once one may only look.
+        ("POST" | "PUT" | "PATCH" | "DELETE", false) if target.resource.namespaced() && target.namespace.is_empty() => {
             if target.resource.builtin() {
                 return Err(Status::method_unknown());
             }

@@ -1,21 +1,19 @@
 //! `delete` and `deletecollection`.
 
-use std::sync::Arc;
-
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::choose::{Chosen, choose};
 use super::context::dry_run_value;
-use super::list::Filter;
 use super::{Context, view};
 use crate::admission::Operation;
 use crate::codec;
 use crate::kinds;
 use crate::meta::{self, MetaExt as _, timestamp};
 use crate::status::{Cause, Status};
-use crate::store::{Action, Encoded, Expect, Object, Write, WriteError};
+use crate::store::{Action, Encoded, Expect, Write, WriteError};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -260,31 +258,25 @@ fn set_deletion(object: &mut Value, now: jiff::Timestamp, grace: i64) {
     meta.insert("deletionGracePeriodSeconds".into(), json!(grace));
 }
 
+/// Deletes the objects that a list with the same parameters shows: one page of them where there is a limit.
 pub(super) async fn delete_collection(context: &mut Context, body: Bytes) -> Result<Response, Status> {
     let options = DeleteOptions::parse(context, &body)?;
-    let filter = Filter::parse(context)?;
-    let listing = context.core.store.list(&context.target.resource.storage, &context.target.prefix(), None);
-    let listing = listing.map_err(Status::internal)?;
-    let mut chosen: Vec<Arc<Object>> = Vec::new();
-    for object in listing.objects {
-        if filter.matches(&context.target, &object)? {
-            chosen.push(object);
-        }
-    }
+    let Chosen { page, revision, next } = choose(context)?;
     let target = context.target.clone();
-    let mut items = Vec::with_capacity(chosen.len());
-    for object in chosen {
-        // The answer lists the objects as they were found.
-        let found = codec::decode(&target.resource, &target.version, &object)?;
+    // The answer lists the objects as they were found.
+    let found: Result<Vec<Value>, Status> =
+        page.iter().map(|object| codec::decode(&target.resource, &target.version, object)).collect();
+    let found = found?;
+    for object in page {
         let (namespace, name) = object.key.split_once('/').unwrap_or(("", &object.key));
         context.target.namespace = namespace.to_owned();
         context.target.name = name.to_owned();
         match delete_object(context, &options).await {
-            Ok(Deleted::Now(_) | Deleted::Marked(_)) => items.push(found),
+            Ok(Deleted::Now(_) | Deleted::Marked(_)) => {}
             Err(status) if status.reason == "NotFound" => {}
             Err(status) => return Err(status),
         }
     }
     context.target = target;
-    super::list::values(context, items, context.core.store.revision())
+    super::list::values(context, found, revision, &next)
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::list::{Filter, invalid_option};
+use super::choose::{Filter, invalid_option};
 use super::respond::{self, Shape};
 use super::{Context, view};
 use crate::codec;

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::Context;
-use super::list::Filter;
+use super::choose::Filter;
 use super::respond::{self, Shape};
 use crate::codec;
 use crate::status::Status;

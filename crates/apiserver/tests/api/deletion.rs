@@ -1,5 +1,6 @@
 //! Deletion: finalizers, propagation, preconditions, grace, collections, namespaces.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -87,6 +88,49 @@ async fn collections_are_deleted_by_selector() {
     let left = get(&server, MAPS).await.ok();
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
     delete(&server, "/api/v1/namespaces", &Value::Null).await.fails(405, "MethodNotAllowed");
+}
+
+#[tokio::test]
+async fn collection_delete_needs_a_namespace() {
+    let server = server().await;
+    post(&server, MAPS, &config_map("a", "1")).await.ok();
+    post(&server, WIDGETS, &widget("a", 1)).await.ok();
+    post(&server, GADGETS, &gadget("a")).await.ok();
+    delete(&server, "/api/v1/configmaps", &Value::Null).await.fails(405, "MethodNotAllowed");
+    delete(&server, "/api/v1/namespaces//configmaps", &Value::Null).await.fails(405, "MethodNotAllowed");
+    for method in [Method::DELETE, Method::PUT, Method::PATCH, Method::POST] {
+        call(&server, method, "/apis/test.dev/v1/widgets", "application/json", "{}").await.finds_no_path();
+    }
+    get(&server, &format!("{MAPS}/a")).await.ok();
+    get(&server, &format!("{WIDGETS}/a")).await.ok();
+    let gone = delete(&server, GADGETS, &Value::Null).await.ok();
+    assert_eq!(gone["items"].as_array().unwrap().len(), 1, "what has no namespace has one collection");
+    get(&server, &format!("{GADGETS}/a")).await.fails(404, "NotFound");
+}
+
+#[tokio::test]
+async fn a_page_of_a_collection_is_deleted_and_the_rest_is_not() {
+    let server = server().await;
+    for (n, label) in [(0, "x"), (1, "y"), (2, "x"), (3, "y"), (4, "x"), (5, "x")] {
+        let mut map = config_map(&format!("m{n}"), "1");
+        map["metadata"]["labels"] = json!({"l": label});
+        post(&server, MAPS, &map).await.ok();
+    }
+    let names = |list: &Value| -> Vec<String> {
+        list["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = delete(&server, &format!("{MAPS}?limit=2&labelSelector=l%3Dx"), &Value::Null).await.ok();
+    assert_eq!(names(&first), ["m0", "m2"]);
+    assert_eq!(names(&get(&server, MAPS).await.ok()), ["m1", "m3", "m4", "m5"]);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let path = format!("{MAPS}?limit=1&labelSelector=l%3Dx&continue={token}");
+    assert_eq!(names(&delete(&server, &path, &Value::Null).await.ok()), ["m4"]);
+    let one = delete(&server, &format!("{MAPS}?fieldSelector=metadata.name%3Dm3"), &Value::Null).await.ok();
+    assert_eq!(names(&one), ["m3"]);
+    let whole = delete(&server, &format!("{MAPS}?limit=2"), &Value::Null).await.ok();
+    assert_eq!((names(&whole), whole["metadata"].get("continue")), (vec!["m1".into(), "m5".into()], None));
+    delete(&server, &format!("{MAPS}?continue=rubbish"), &Value::Null).await.fails(400, "BadRequest");
+    delete(&server, &format!("{MAPS}?resourceVersionMatch=Exact"), &Value::Null).await.fails(422, "Invalid");
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ async fn selectors_choose() {
     assert_eq!(message, "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn resource_versions_are_honoured() {
     let server = server().await;
     let made = post(&server, MAPS, &config_map("a", "1")).await.ok();
@@ -98,6 +98,36 @@ async fn resource_versions_are_honoured() {
     get(&server, &format!("{MAPS}?resourceVersion=x")).await.fails(400, "BadRequest");
     get(&server, &format!("{MAPS}?resourceVersionMatch=Exact")).await.fails(422, "Invalid");
     get(&server, &format!("{MAPS}?limit=x")).await.fails(400, "BadRequest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_is_to_come_is_waited_for_and_refused_when_it_does_not_come() {
+    let server = server().await;
+    let made = post(&server, MAPS, &config_map("a", "1")).await.ok();
+    let now: u64 = made["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let future = now + 100;
+    for (path, waits) in [
+        (format!("{MAPS}?resourceVersion={future}"), true),
+        (format!("{MAPS}?resourceVersion={future}&resourceVersionMatch=NotOlderThan&limit=1"), true),
+        (format!("{MAPS}/a?resourceVersion={future}"), true),
+        (format!("{MAPS}?resourceVersion={future}&resourceVersionMatch=Exact"), false),
+        (format!("{MAPS}?resourceVersion={future}&limit=1"), false),
+    ] {
+        let began = tokio::time::Instant::now();
+        let answer = get(&server, &path).await;
+        assert_eq!(began.elapsed().as_secs(), if waits { 3 } else { 0 }, "{path}");
+        let details = &answer.body["details"];
+        assert_eq!(details["causes"][0]["reason"], "ResourceVersionTooLarge", "{path}: {details}");
+        assert_eq!(details.get("retryAfterSeconds"), waits.then_some(&json!(1)), "{path}");
+        let message = answer.fails(504, "Timeout");
+        assert_eq!(message, format!("Timeout: Too large resource version: {future}, current: {now}"), "{path}");
+    }
+    let path = format!("{MAPS}?resourceVersion={}", now + 1);
+    let (list, _) = tokio::join!(get(&server, &path), async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        post(&server, MAPS, &config_map("b", "1")).await.ok()
+    });
+    assert_eq!(names(&list.ok()), ["a", "b"]);
 }
 
 async fn accept(server: &ApiServer, path: &str, accept: &str) -> Answer {

@@ -71,6 +71,10 @@ pub(crate) fn widget(name: &str, size: i64) -> Value {
     json!({"apiVersion": "test.dev/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
 }
 
+pub(crate) fn gadget(name: &str) -> Value {
+    json!({"apiVersion": "test.dev/v1", "kind": "Gadget", "metadata": {"name": name}})
+}
+
 pub(crate) fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
@@ -179,3 +183,4 @@ pub(crate) async fn delete(server: &ApiServer, path: &str, options: &Value) -> A
 pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const WIDGETS: &str = "/apis/test.dev/v1/namespaces/default/widgets";
+pub(crate) const GADGETS: &str = "/apis/test.dev/v1/gadgets";
