@@ -160,6 +160,13 @@ async fn dispatch(core: Arc<Core>, user: UserInfo, target: Target, request: Requ
     let heavy = context.seat.is_some() && weight::heavy(&context, &parts.method, body.len());
     let places = context.core.flow.heavy.clone();
     let work = async move {
+        // While the body came, or others went first, the definition may have gone or changed.
+        if !reads && !context.target.resource.builtin() {
+            match Target::parse(&context.core.registry.tables(), parts.uri.path()) {
+                Some(target) => context.target = target,
+                None => return nothing_there(parts.uri.path()),
+            }
+        }
         match route(&mut context, &parts.method, body).await {
             Ok(response) => response,
             Err(status) => respond::failure(&status, &context.warnings),

@@ -231,3 +231,22 @@ async fn schemas_of_embedded_objects_say_what_every_object_has() {
     assert_eq!(names, ["apiVersion", "kind", "metadata", "spec"]);
     assert!(document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"].is_object());
 }
+
+#[tokio::test]
+async fn a_definition_that_goes_while_the_body_comes_takes_no_write() {
+    let server = server().await;
+    let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<bytes::Bytes, std::io::Error>>();
+    let request = http::Request::post(GADGETS).header("content-type", "application/json");
+    let request = request.body(axum::body::Body::from_stream(receiver)).unwrap();
+    let writer = server.clone();
+    let write = tokio::spawn(async move { send(&writer, request).await });
+    tokio::task::yield_now().await;
+    let definitions = CRDS;
+    delete(&server, &format!("{definitions}/gadgets.test.dev"), &Value::Null).await.ok();
+    get(&server, GADGETS).await.finds_no_path();
+    sender.unbounded_send(Ok(gadget("late").to_string().into())).unwrap();
+    drop(sender);
+    write.await.unwrap().finds_no_path();
+    post(&server, definitions, &gadgets()).await.ok();
+    assert_eq!(get(&server, GADGETS).await.ok()["items"], json!([]));
+}
