@@ -11,6 +11,7 @@ mod eviction;
 mod fresh;
 mod front;
 mod get;
+mod health;
 mod list;
 mod logs;
 mod modify;
@@ -49,13 +50,8 @@ use crate::status::Status;
 /// Answers any request.
 pub(crate) async fn serve(core: Arc<Core>, mut request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    match (path.as_str(), core.store.full()) {
-        ("/readyz", Some(full)) => {
-            let text = format!("[-]store failed: the store is read-only: {full}\nreadyz check failed");
-            return respond::text(StatusCode::INTERNAL_SERVER_ERROR, &text);
-        }
-        ("/healthz" | "/livez" | "/readyz", _) => return respond::text(StatusCode::OK, "ok"),
-        _ => {}
+    if health::is_probe(&path) {
+        return health::whole(&core, request.uri());
     }
     let Some(user) = request.extensions().get::<UserInfo>().cloned() else {
         return respond::failure(&Status::unauthorized(), &[]);
@@ -68,6 +64,9 @@ pub(crate) async fn serve(core: Arc<Core>, mut request: Request) -> Response {
     request.extensions_mut().insert(user.clone());
     if path == "/version" || path == "/version/" {
         return respond::json(StatusCode::OK, &version(&core), &[]);
+    }
+    if let Some(answer) = health::one(&core, &path) {
+        return answer;
     }
     if let Some(other) = core.others.iter().find(|other| other.path == path) {
         return forward(&other.router, request).await;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::duration::parse_duration;
 use super::request::{Params, Target};
-use super::{respond, serve};
+use super::{health, respond, serve};
 use crate::identity::UserInfo;
 use crate::limits::{Class, Seat};
 use crate::server::Core;
@@ -30,7 +30,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 /// Answers a request from outside, once there is a place for it.
 pub(crate) async fn admit(core: Arc<Core>, mut request: Request) -> Response {
     // Probes are always answered, and who is nobody is refused before anything is done for it.
-    let probe = matches!(request.uri().path(), "/healthz" | "/livez" | "/readyz");
+    let probe = health::is_probe(request.uri().path());
     if probe || request.extensions().get::<UserInfo>().is_none() {
         return serve(core, request).await;
     }

@@ -93,3 +93,27 @@ async fn version_is_told() {
     let server = server().await;
     assert_eq!(get(&server, "/version").await.ok()["major"], "1");
 }
+
+#[tokio::test]
+async fn checks_of_health_are_told_one_by_one() {
+    let server = server().await;
+    for (path, code, text) in [
+        ("/livez", 200, "ok"),
+        ("/livez/ping", 200, "ok"),
+        ("/readyz/ping", 200, "ok"),
+        ("/healthz/ping", 200, "ok"),
+        ("/readyz/store", 200, "ok"),
+        ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
+        ("/readyz?verbose=1&exclude=store", 200, "[+]ping ok\n[+]store excluded: ok\nreadyz check passed\n"),
+        (
+            "/livez?verbose&exclude=moon&exclude=ping",
+            200,
+            "[+]ping excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"moon\"\nlivez check passed\n",
+        ),
+        ("/livez/moon", 404, "404 page not found\n"),
+        ("/pods/ping", 404, "404 page not found\n"),
+    ] {
+        let answer = get(&server, path).await;
+        assert_eq!((answer.code.as_u16(), &answer.body), (code, &json!(text)), "{path}");
+    }
+}
