@@ -10,6 +10,7 @@ mod crds;
 mod crud;
 mod deletion;
 mod full_disk;
+mod http2;
 mod limits;
 mod lists;
 mod over_tls;
