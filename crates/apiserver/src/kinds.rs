@@ -8,6 +8,7 @@ mod namespace;
 pub(crate) mod pod;
 mod priority;
 pub(crate) mod quota;
+pub(crate) mod scale;
 pub(crate) mod storage;
 
 pub(crate) use event::Sweep;
@@ -164,6 +165,9 @@ pub(crate) fn validate(context: &Context, object: &Value, old: Option<&Value>) -
     };
     if resource.builtin() && causes.is_empty() {
         causes = builtin::check(&resource.group, &resource.kind, object, old);
+    }
+    if let Some(paths) = context.target.version_info().and_then(|version| version.scale.as_ref()) {
+        causes.extend(scale::check(paths, object, old));
     }
     causes
 }

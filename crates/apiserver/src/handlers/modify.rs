@@ -229,7 +229,7 @@ fn requested_version(new: &Value) -> &str {
 }
 
 /// `resourceVersion` and `uid` of the new object, when given, are those of the stored one.
-fn check_preconditions(target: &super::Target, new: &Value, old: &Value) -> Result<(), Status> {
+pub(super) fn check_preconditions(target: &super::Target, new: &Value, old: &Value) -> Result<(), Status> {
     let requested = requested_version(new);
     if !requested.is_empty() && requested != old.meta_str("resourceVersion") {
         return Err(target.modified());

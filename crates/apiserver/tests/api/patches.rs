@@ -96,3 +96,41 @@ async fn scale_is_a_view_of_replicas() {
     assert_eq!(get(&server, &format!("{WIDGETS}/a")).await.ok()["spec"]["replicas"], 5);
     merge(&server, &path, &json!({"spec": {"replicas": -5}})).await.fails(422, "Invalid");
 }
+
+#[tokio::test]
+async fn scale_is_checked_as_a_whole_object_is() {
+    let server = server().await;
+    let made = post(&server, WIDGETS, &widget("a", 1)).await.ok();
+    let path = format!("{WIDGETS}/a/scale");
+    let scale = |more: Value, replicas: Value| {
+        let mut meta = json!({"name": "a"});
+        meta.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": meta, "spec": {"replicas": replicas}})
+    };
+    // Without replicas a patch has to set them.
+    let message = merge(&server, &path, &json!({"metadata": {"labels": {"a": "b"}}})).await.fails(400, "BadRequest");
+    assert_eq!(message, "the spec replicas field \".spec.replicas\" cannot be empty");
+    let scaled = put(&server, &path, &scale(json!({}), json!(2))).await.ok();
+    let other_kind = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+    for (wanted, code, reason) in [
+        (scale(json!({"name": "b"}), json!(3)), 400, "BadRequest"),
+        (scale(json!({"name": null}), json!(3)), 400, "BadRequest"),
+        (scale(json!({"namespace": "other"}), json!(3)), 400, "BadRequest"),
+        (other_kind, 400, "BadRequest"),
+        (scale(json!({}), json!("3")), 400, "BadRequest"),
+        (scale(json!({}), json!(3_000_000_000_u32)), 400, "BadRequest"),
+        (scale(json!({}), json!(-1)), 422, "Invalid"),
+        (scale(json!({"resourceVersion": made["metadata"]["resourceVersion"]}), json!(3)), 409, "Conflict"),
+        (scale(json!({"uid": "another"}), json!(3)), 409, "Conflict"),
+    ] {
+        put(&server, &path, &wanted).await.fails(code, reason);
+    }
+    let message = merge(&server, &path, &json!({"spec": {"replicas": -1}})).await.fails(422, "Invalid");
+    assert!(message.ends_with(".spec.replicas: Invalid value: -1: should be a non-negative integer"), "{message}");
+    merge(&server, &path, &json!({"metadata": {"name": "b"}})).await.fails(400, "BadRequest");
+    let again = json!({"resourceVersion": scaled["metadata"]["resourceVersion"], "uid": scaled["metadata"]["uid"]});
+    assert_eq!(put(&server, &path, &scale(again, json!(4))).await.ok()["spec"]["replicas"], 4);
+    let mut negative = widget("b", 1);
+    negative["spec"]["replicas"] = json!(-1);
+    post(&server, WIDGETS, &negative).await.fails(422, "Invalid");
+}
