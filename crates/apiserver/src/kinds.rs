@@ -53,7 +53,7 @@ pub(crate) fn bumps_generation(resource: &Resource) -> bool {
 
 /// Whether an update of an object that is not there makes it.
 pub(crate) fn created_by_update(resource: &Resource) -> bool {
-    matches!(id(resource), ("coordination.k8s.io", "leases") | ("", "limitranges"))
+    matches!(id(resource), ("coordination.k8s.io", "leases") | ("" | "events.k8s.io", "events") | ("", "limitranges"))
 }
 
 /// Whether a deletion answers with the object instead of a status.

@@ -197,3 +197,29 @@ async fn events_are_one_in_two_groups() {
     let none = get(&server, &format!("{path}?fieldSelector=regarding.name=x")).await.ok();
     assert_eq!(none["items"], json!([]));
 }
+
+#[tokio::test]
+async fn an_update_makes_an_event_that_is_not_there_whatever_its_times() {
+    let server = server().await;
+    let events = "/api/v1/namespaces/default/events";
+    let event = json!({
+        "metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "R", "message": "m", "type": "Normal",
+        "firstTimestamp": "2999-01-01T00:00:00Z", "lastTimestamp": "2999-01-01T00:00:00Z",
+    });
+    let path = format!("{events}/e");
+    merge(&server, &path, &event).await.fails(404, "NotFound");
+    let made = put(&server, &path, &event).await;
+    assert_eq!(made.code, 201);
+    assert_eq!(made.ok()["lastTimestamp"], "2999-01-01T00:00:00Z");
+    let mut again = event.clone();
+    again["message"] = json!("n");
+    assert_eq!(put(&server, &path, &again).await.ok()["message"], "n");
+    let newer = json!({
+        "metadata": {"name": "f"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "R", "note": "m", "type": "Normal", "action": "A", "eventTime": "2999-01-01T00:00:00.000000Z",
+        "reportingController": "x.io/c", "reportingInstance": "c",
+    });
+    let made = put(&server, "/apis/events.k8s.io/v1/namespaces/default/events/f", &newer).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+}
