@@ -165,6 +165,9 @@ pub(crate) fn validate(context: &Context, object: &Value, old: Option<&Value>) -
     };
     if resource.builtin() && causes.is_empty() {
         causes = builtin::check(&resource.group, &resource.kind, object, old);
+        if let (PODS, Some(old)) = (id(resource), old) {
+            causes.extend(pod::check_update(object, old));
+        }
     }
     if let Some(paths) = context.target.version_info().and_then(|version| version.scale.as_ref()) {
         causes.extend(scale::check(paths, object, old));

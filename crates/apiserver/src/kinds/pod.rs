@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::meta::{object_mut, timestamp};
+use crate::schema::Cause;
 
 const DEFAULT_GRACE: i64 = 30;
 
@@ -63,6 +64,38 @@ fn tolerate(spec: &mut Map<String, Value>) {
             list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
         }
     }
+}
+
+/// Of what a pod may have more or less of while it lives: tolerations are only added, scheduling gates only removed.
+pub(super) fn check_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let list = |pod: &Value, field: &str| {
+        pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let mut causes = Vec::new();
+    let tolerations: Vec<Value> = list(new, "tolerations").iter().map(lasting).collect();
+    if list(old, "tolerations").iter().any(|toleration| !tolerations.contains(&lasting(toleration))) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        causes.push(Cause::forbidden("spec.tolerations", detail));
+    }
+    let before = list(old, "schedulingGates");
+    let known = |gate: &Value| before.iter().any(|known| known["name"] == gate["name"]);
+    for (n, gate) in list(new, "schedulingGates").iter().enumerate().filter(|(_, gate)| !known(gate)) {
+        let name = gate["name"].as_str().unwrap_or_default();
+        let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+        causes.push(Cause::forbidden(format!("spec.schedulingGates[{n}].name"), &detail));
+    }
+    causes
+}
+
+/// What of a toleration stays as it is; an empty text is as good as none.
+fn lasting(toleration: &Value) -> Value {
+    let fields = toleration.as_object().into_iter().flatten();
+    let said = |value: &Value| !value.is_null() && value.as_str() != Some("");
+    fields
+        .filter(|(field, value)| *field != "tolerationSeconds" && said(value))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// The grace period of a deletion: nothing runs yet, or any more, before binding and after the end.

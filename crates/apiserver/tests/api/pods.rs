@@ -122,3 +122,47 @@ async fn what_made_a_pod_can_also_replace_it() {
     assert_eq!(replaced["spec"]["tolerations"].as_array().unwrap().len(), 2);
     assert_eq!((&replaced["spec"]["priority"], &replaced["metadata"]["generation"]), (&json!(0), &json!(2)));
 }
+
+#[tokio::test]
+async fn tolerations_are_only_added_and_scheduling_gates_only_removed() {
+    let server = server().await;
+    let mut made = pod("p");
+    let own = json!({"key": "own", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
+    made["spec"]["tolerations"] = json!([own]);
+    made["spec"]["schedulingGates"] = json!([{"name": "x.io/a"}, {"name": "x.io/b"}]);
+    post(&server, PODS, &made).await.ok();
+    let path = format!("{PODS}/p");
+    let longer = json!({"key": "own", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 50});
+    let other = json!({"key": "own", "operator": "Exists", "effect": "NoSchedule"});
+    let more = json!({"key": "more", "operator": "Exists"});
+    let spec = |field: &str, value: Value| json!({"spec": {field: value}});
+    for (change, refused) in [
+        (spec("tolerations", json!([])), Some("spec.tolerations")),
+        (spec("tolerations", json!([other])), Some("spec.tolerations")),
+        (spec("tolerations", json!([longer, more])), None),
+        (spec("tolerations", json!([longer])), Some("spec.tolerations")),
+        (
+            spec("schedulingGates", json!([{"name": "x.io/a"}, {"name": "x.io/c"}])),
+            Some("spec.schedulingGates[1].name"),
+        ),
+        (spec("schedulingGates", json!([{"name": "x.io/b"}])), None),
+        (
+            spec("schedulingGates", json!([{"name": "x.io/b"}, {"name": "x.io/a"}])),
+            Some("spec.schedulingGates[1].name"),
+        ),
+        (spec("schedulingGates", Value::Null), None),
+        (spec("nodeSelector", json!({"a": "b"})), Some("spec")),
+        (spec("terminationGracePeriodSeconds", json!(7)), Some("spec")),
+        (spec("activeDeadlineSeconds", json!(100)), None),
+        (spec("activeDeadlineSeconds", json!(200)), Some("spec.activeDeadlineSeconds")),
+    ] {
+        let answer = merge(&server, &path, &change).await;
+        match refused {
+            None => drop(answer.ok()),
+            Some(field) => {
+                assert_eq!(answer.body["details"]["causes"][0]["field"], field, "{change}: {}", answer.body);
+                answer.fails(422, "Invalid");
+            }
+        }
+    }
+}
