@@ -267,20 +267,24 @@ impl Collector {
         Ok(api.get_metadata_opt(&owner.name).await?.is_none_or(|found| found.uid().as_ref() != Some(&owner.uid)))
     }
 
+    /// Deletes an object as it is now, if it still has the owners it was judged by. Who changes it meanwhile is seen by the watch, and
+    /// it is judged anew.
     async fn delete(&self, uid: &str, foreground: bool) -> kube::Result<()> {
         let Some(node) = self.graph.get(uid) else { return Ok(()) };
         let Some(api) = self.api(node) else { return Ok(()) };
+        let Some(current) = api.get_metadata_opt(&node.name).await? else { return Ok(()) };
+        if current.uid().as_deref() != Some(uid) || current.owner_references() != node.owners {
+            return Ok(());
+        }
         // Who asked for a policy when making the object gets it.
-        let asked = |finalizer: &str| node.finalizers.iter().any(|f| f == finalizer);
+        let asked = |finalizer: &str| current.finalizers().iter().any(|f| f == finalizer);
         let params = match (asked(graph::ORPHAN), foreground || asked(graph::FOREGROUND)) {
             (true, _) => DeleteParams::orphan(),
             (false, true) => DeleteParams::foreground(),
             (false, false) => DeleteParams::background(),
         };
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(uid.to_string()), resource_version: None }),
-            ..params
-        };
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: current.resource_version() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..params };
         gone_is_fine(api.delete(&node.name, &params).await.map(drop))
     }
 
@@ -311,7 +315,7 @@ fn key(resource: &ApiResource) -> String {
     format!("{}/{}", resource.group, resource.plural)
 }
 
-/// Not found is what we wanted. A conflict means another object took the name; its own events decide about it.
+/// Not found is what we wanted. A conflict means that the object, or another of its name, was written meanwhile: it is tried again.
 fn gone_is_fine(outcome: kube::Result<()>) -> kube::Result<()> {
     match outcome {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -360,3 +364,6 @@ async fn watch(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
