@@ -39,7 +39,7 @@ impl JsonPath {
     /// Reads `.a.b`, `.a\.b`, `['a.b']`, `[0]`, `[-1]`, `[1:3]`, `[*]`, `[?(@.type=='Ready')]`.
     pub fn parse(text: &str) -> Result<JsonPath, JsonPathError> {
         let text = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
-        let mut parser = Parser { text: text.as_bytes(), at: 0 };
+        let mut parser = Parser { text: text.as_bytes(), at: 0, filters: 0 };
         if parser.peek() == Some(b'$') {
             parser.at += 1;
         }
@@ -113,9 +113,14 @@ fn holds(path: &JsonPath, test: Option<&(Operator, Value)>, item: &Value) -> boo
     }
 }
 
+/// Filters within filters; what is deeper is not worth the stack.
+const MAX_FILTERS: usize = 8;
+
 struct Parser<'t> {
     text: &'t [u8],
     at: usize,
+    /// Filters around the place.
+    filters: usize,
 }
 
 impl Parser<'_> {
@@ -255,7 +260,12 @@ impl Parser<'_> {
         self.expect(b'(', "expected '(' after '?'")?;
         self.spaces();
         self.expect(b'@', "a filter starts with '@'")?;
+        if self.filters == MAX_FILTERS {
+            return Err(self.error("filters are nested too deeply"));
+        }
+        self.filters += 1;
         let path = JsonPath { steps: self.steps(true)? };
+        self.filters -= 1;
         self.spaces();
         let operator = match (self.peek(), self.text.get(self.at + 1)) {
             (Some(b'='), Some(b'=')) => Some((Operator::Equal, 2)),

@@ -69,6 +69,14 @@ fn json_paths_select() {
     }
 }
 
+#[test]
+fn filters_within_filters_end() {
+    let nested = |n: usize| format!(".a{}{}", "[?(@.b".repeat(n), ")]".repeat(n));
+    assert!(JsonPath::parse(&nested(3)).is_ok());
+    let error = JsonPath::parse(&nested(200_000)).unwrap_err();
+    assert!(error.to_string().contains("filters are nested too deeply"), "{error}");
+}
+
 fn rendered(group: &str, plural: &str, object: &Value) -> (Vec<String>, Vec<Value>) {
     let tables = Registry::new(Vec::new()).tables();
     let resource = tables.resource(group, plural).unwrap();
