@@ -5,6 +5,7 @@
 //! [`check()`], so that a rule which is stored is also enforced.
 
 mod check;
+mod cost;
 mod expression;
 
 use kube_cel::{CompiledSchema, ErrorKind, ValidationError, Validator, compile_schema};
@@ -16,8 +17,6 @@ use super::Cause;
 use super::validate::type_of;
 
 const RULES: &str = "x-kubernetes-validations";
-/// Iterations that the rules of one place may need, as Kubernetes bounds the cost of all rules of an object.
-const BUDGET: u64 = 10_000_000;
 
 /// The rules of a custom schema.
 #[derive(Debug)]
@@ -32,8 +31,6 @@ struct Place {
     steps: Box<[Step]>,
     /// The schema below, with the rules of this place only.
     compiled: CompiledSchema,
-    /// The deepest nesting of loops in one of the rules.
-    loops: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +60,7 @@ impl CelRules {
             if let Some(map) = own.as_object_mut() {
                 map.insert(RULES.into(), rules.iter().map(bounded).collect());
             }
-            let loops = rules.iter().filter_map(|rule| expression::loops(rule["rule"].as_str()?)).max().unwrap_or(0);
-            places.push(Place { steps: steps.into(), compiled: compile_schema(&own), loops });
+            places.push(Place { steps: steps.into(), compiled: compile_schema(&own) });
         });
         (!places.is_empty()).then_some(CelRules { places })
     }
@@ -72,59 +68,72 @@ impl CelRules {
     /// What the rules find wrong with an object; `old` is the stored one on updates.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         expression::with_room(|| {
-            let mut causes = Vec::new();
+            let mut found = Found { causes: Vec::new(), budget: Some(cost::OBJECT) };
             for place in &self.places {
-                place.visit(&place.steps, object, old, String::new(), &mut causes);
+                place.visit(&place.steps, object, old, String::new(), &mut found);
             }
-            causes
+            found.causes
         })
     }
 }
 
+/// What the rules have found so far.
+struct Found {
+    causes: Vec<Cause>,
+    /// What they may still cost; `None` when that was too much, and no further rule is evaluated.
+    budget: Option<u64>,
+}
+
 impl Place {
-    fn visit(&self, steps: &[Step], value: &Value, old: Option<&Value>, path: String, causes: &mut Vec<Cause>) {
+    fn visit(&self, steps: &[Step], value: &Value, old: Option<&Value>, path: String, found: &mut Found) {
         let Some((step, rest)) = steps.split_first() else {
-            return self.evaluate(value, old, &path, causes);
+            return self.evaluate(value, old, &path, found);
         };
         match (step, value) {
             (Step::Field(name), Value::Object(map)) => {
                 if let Some(value) = map.get(&**name) {
                     let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-                    self.visit(rest, value, old.and_then(|o| o.get(&**name)), path, causes);
+                    self.visit(rest, value, old.and_then(|o| o.get(&**name)), path, found);
                 }
             }
             (Step::Values, Value::Object(map)) => {
                 for (key, value) in map {
-                    self.visit(rest, value, old.and_then(|o| o.get(key)), format!("{path}[{key}]"), causes);
+                    self.visit(rest, value, old.and_then(|o| o.get(key)), format!("{path}[{key}]"), found);
                 }
             }
             (Step::Items(keys), Value::Array(list)) => {
                 for (i, value) in list.iter().enumerate() {
-                    self.visit(rest, value, same_item(keys, value, old), format!("{path}[{i}]"), causes);
+                    self.visit(rest, value, same_item(keys, value, old), format!("{path}[{i}]"), found);
                 }
             }
             _ => {}
         }
     }
 
-    fn evaluate(&self, value: &Value, old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    fn evaluate(&self, value: &Value, old: Option<&Value>, path: &str, found: &mut Found) {
         let old = old.filter(|o| !o.is_null());
-        if value.is_null() {
-            return;
-        }
-        if widest(value).max(1).checked_pow(self.loops).is_none_or(|cost| cost > BUDGET) {
+        let Some(budget) = found.budget.filter(|_| !value.is_null()) else { return };
+        found.budget = budget.checked_sub(self.cost(value, old));
+        if found.budget.is_none() {
             let detail = "validation failed due to running out of cost budget, no further validation rules will be run";
-            causes.push(Cause::invalid(path, &Value::from(type_of(value)), detail));
+            found.causes.push(Cause::invalid(path, &Value::from(type_of(value)), detail));
             return;
         }
-        let found = VALIDATOR.with(|validator| validator.validate_compiled(&self.compiled, value, old));
+        let outcome = VALIDATOR.with(|validator| validator.validate_compiled(&self.compiled, value, old));
         let unchanged = old == Some(value);
-        for error in found.err().into_iter().flatten() {
+        for error in outcome.err().into_iter().flatten() {
             // What was wrong before and is not touched does not stand in the way of an update.
             if !unchanged || self.compares(&error.rule) {
-                causes.push(cause(&error, value, path));
+                found.causes.push(cause(&error, value, path));
             }
         }
+    }
+
+    /// What the rules of this place may cost at most for a value.
+    fn cost(&self, value: &Value, old: Option<&Value>) -> u64 {
+        let rules = self.compiled.validations.iter().flatten().filter(|rule| old.is_some() || !rule.is_transition_rule);
+        let programs = rules.flat_map(|rule| [Some(&rule.program), rule.message_program.as_ref()]).flatten();
+        programs.map(|program| cost::of_value(program.expression(), value, old)).fold(0, u64::saturating_add)
     }
 
     /// Whether a rule of this place speaks of `oldSelf`.
@@ -143,15 +152,6 @@ fn same_item<'v>(keys: &[Box<str>], item: &Value, old: Option<&'v Value>) -> Opt
         return None;
     }
     old?.as_array()?.iter().find(|other| keys.iter().all(|key| other.get(&**key) == item.get(&**key)))
-}
-
-/// The size of the largest list or map.
-fn widest(value: &Value) -> u64 {
-    match value {
-        Value::Array(list) => list.iter().map(widest).max().unwrap_or(0).max(list.len() as u64),
-        Value::Object(map) => map.values().map(widest).max().unwrap_or(0).max(map.len() as u64),
-        _ => 0,
-    }
 }
 
 fn cause(error: &ValidationError, value: &Value, path: &str) -> Cause {

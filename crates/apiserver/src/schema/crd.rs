@@ -47,7 +47,7 @@ pub fn check(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     check_names(spec, &mut causes);
-    check_versions(spec, &mut causes);
+    check_versions(spec, old.and_then(|old| old.get("spec")), &mut causes);
     if spec.get("preserveUnknownFields") == Some(&Value::Bool(true)) {
         let detail =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
@@ -113,7 +113,7 @@ fn check_names(spec: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
+fn check_versions(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let list = spec.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if list.is_empty() {
         causes.push(Cause::required("spec.versions", "must have at least one version"));
@@ -138,9 +138,13 @@ fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
         }
         seen.push(name);
         let at = format!("{path}.schema.openAPIV3Schema");
+        let before = old.and_then(|spec| spec.get("versions")?.as_array()?.iter().find(|v| v["name"] == name));
         match version.get("schema").and_then(|s| s.get("openAPIV3Schema")) {
             None | Some(Value::Null) => causes.push(Cause::required(at, "")),
-            Some(schema) => check_schema(schema, &at, causes),
+            Some(schema) => {
+                let stored = before.and_then(|version| version.pointer("/schema/openAPIV3Schema")) == Some(schema);
+                check_schema(schema, &at, stored, causes);
+            }
         }
         check_columns(version, &path, causes);
         check_scale(version, &path, causes);
@@ -163,7 +167,7 @@ fn check_versions(spec: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn check_schema(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
+fn check_schema(schema: &Value, path: &str, stored: bool, causes: &mut Vec<Cause>) {
     let found = check_structural(schema, path);
     let sound = found.is_empty();
     causes.extend(found);
@@ -180,7 +184,7 @@ fn check_schema(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
                     causes.push(Cause::invalid(field, &value, &problem.message));
                 }
             }
-            causes.extend(cel::check(schema, path));
+            causes.extend(cel::check(schema, path, stored));
         }
     }
 }

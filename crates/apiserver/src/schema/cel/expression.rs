@@ -1,4 +1,4 @@
-//! What an expression needs: functions, names and fields that may be unknown here, and how deep its loops nest.
+//! What an expression needs: functions, names and fields that may be unknown here.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -31,6 +31,10 @@ impl Expression {
             text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
         })?;
         Ok(Expression { program })
+    }
+
+    pub(super) fn tree(&self) -> &IdedExpr {
+        self.program.expression()
     }
 
     pub(super) fn mentions(&self, variable: &str) -> bool {
@@ -72,23 +76,7 @@ pub(super) fn within_limits(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// How deep the loops of an expression nest; `None` when it cannot be parsed.
-pub(super) fn loops(source: &str) -> Option<u32> {
-    Some(depth(Expression::parse(source).ok()?.program.expression()))
-}
-
-fn depth(expression: &IdedExpr) -> u32 {
-    let below = children(expression).into_iter().map(depth).max().unwrap_or(0);
-    match &expression.expr {
-        // The range is gone through once, before the loop.
-        Expr::Comprehension(c) => {
-            depth(&c.iter_range).max(1 + depth(&c.loop_step).max(depth(&c.loop_cond))).max(depth(&c.result))
-        }
-        _ => below,
-    }
-}
-
-fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
+pub(super) fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
     match &expression.expr {
         Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
         Expr::Comprehension(c) => vec![&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result],
@@ -100,7 +88,7 @@ fn children(expression: &IdedExpr) -> Vec<&IdedExpr> {
     }
 }
 
-fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
+pub(super) fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
     match entry {
         EntryExpr::StructField(field) => vec![&field.value],
         EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
@@ -108,14 +96,14 @@ fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
 }
 
 /// What of an object's own metadata rules may use.
-static METADATA: LazyLock<Value> = LazyLock::new(
+pub(super) static METADATA: LazyLock<Value> = LazyLock::new(
     || json!({"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}),
 );
-static TEXT: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
+pub(super) static TEXT: LazyLock<Value> = LazyLock::new(|| json!({"type": "string"}));
 
 /// A property's name in expressions, as the evaluator spells it. (Kubernetes doubles no single underscore: there is no way to such a
 /// property here, so rules that use one are refused.)
-fn escaped(property: &str) -> String {
+pub(super) fn escaped(property: &str) -> String {
     const RESERVED: [&str; 21] = [
         "true",
         "false",

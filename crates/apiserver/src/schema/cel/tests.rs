@@ -40,7 +40,7 @@ fn texts(causes: Vec<Cause>) -> Vec<String> {
 fn integers(rules: Value) -> Value {
     json!({
         "type": "object",
-        "properties": {"least": {"type": "integer"}, "most": {"type": "integer"}, "name": {"type": "string"}},
+        "properties": {"least": {"type": "integer"}, "most": {"type": "integer"}, "name": {"type": "string", "maxLength": 63}},
         "x-kubernetes-validations": rules,
     })
 }
@@ -103,14 +103,14 @@ fn rules_stand_anywhere_and_scalars_are_shown() {
     let schema = parse(json!({
         "type": "object",
         "properties": {
-            "ports": {"type": "array", "items": {
+            "ports": {"type": "array", "maxItems": 9, "items": {
                 "type": "object",
                 "properties": {"number": {"type": "integer", "x-kubernetes-validations": [{"rule": "self % 2 == 0"}]}},
             }},
-            "sizes": {"type": "object", "additionalProperties": {
-                "type": "string", "x-kubernetes-validations": [{"rule": "isQuantity(self)", "message": "no quantity"}],
+            "sizes": {"type": "object", "maxProperties": 9, "additionalProperties": {
+                "type": "string", "maxLength": 9, "x-kubernetes-validations": [{"rule": "isQuantity(self)", "message": "no quantity"}],
             }},
-            "tags": {"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [
+            "tags": {"type": "array", "maxItems": 9, "items": {"type": "string", "maxLength": 9}, "x-kubernetes-validations": [
                 {"rule": "self.all(a, self.exists_one(b, a == b))", "message": "all differ", "reason": "FieldValueDuplicate"},
             ]},
         },
@@ -213,10 +213,12 @@ fn rules_that_cannot_be_evaluated_are_refused_with_the_definition() {
 
 #[test]
 fn rules_that_would_take_too_long_end_with_the_budget() {
-    let schema = parse(json!({
+    let spec = json!({
         "type": "array", "items": {"type": "integer"},
         "x-kubernetes-validations": [{"rule": "self.all(a, self.all(b, self.all(c, a + b + c >= 0)))"}],
-    }));
+    });
+    // As one that is stored from before there was a bound.
+    let schema = Structural::parse(&json!({"type": "object", "properties": {"spec": spec}})).unwrap();
     let list = |n: i64| thing((0..n).collect::<Vec<_>>().into());
     assert_eq!(texts(schema.validate(&list(20))), Vec::<String>::new());
     let found = texts(schema.validate(&list(1000)));
@@ -351,8 +353,8 @@ fn rules_on_fields_that_the_schema_does_not_have_are_refused() {
                 "a-b": {"type": "string"},
                 "namespace": {"type": "string"},
                 "with_underscore": {"type": "string"},
-                "ports": {"type": "array", "items": {"type": "object", "properties": {"number": {"type": "integer"}}}},
-                "labels": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
+                "ports": {"type": "array", "maxItems": 9, "items": {"type": "object", "properties": {"number": {"type": "integer"}}}},
+                "labels": {"type": "object", "maxProperties": 9, "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
                 "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
                 "pod": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
             },
@@ -402,4 +404,148 @@ fn rules_of_a_whole_object_may_use_its_name_and_type() {
     for bad in ["self.metadata.namespace == ''", "self.status.phase == ''"] {
         assert!(with(bad)[0].contains("undefined field"), "{bad}");
     }
+}
+
+/// A refusal of the first rule for its cost.
+fn too_dear(spec: Value) -> Option<String> {
+    refused(spec).into_iter().find(|text| text.contains("exceeds budget by factor of"))
+}
+
+#[test]
+fn rules_that_could_cost_too_much_are_refused_with_the_definition() {
+    let list = |bounds: Value, rule: &str| {
+        let mut schema = json!({
+            "type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}],
+        });
+        for (word, value) in bounds.as_object().unwrap() {
+            let of = if word == "maxLength" { &mut schema["items"] } else { &mut schema };
+            of[word] = value.clone();
+        }
+        schema
+    };
+    let nested = "self.all(a, self.all(b, a == b))";
+    let thrice = "self.all(a, self.all(b, self.all(c, a + b + c != '')))";
+    for dear in [
+        list(json!({}), nested),
+        list(json!({}), thrice),
+        list(json!({"maxItems": 1000}), thrice),
+        list(json!({"maxItems": 1000}), "self.all(a, a.matches('^[a-z]+[0-9]+$'))"),
+        list(json!({"maxItems": 100}), "self.all(a, self.exists(b, a.contains(b)))"),
+        list(json!({"maxItems": 10}), "self.all(a, a.split('').all(b, a.split('').all(c, b == c)))"),
+        list(json!({"maxItems": 10, "maxLength": 30000}), "self.all(a, a.replace('', a).replace('', a).size() > 0)"),
+    ] {
+        assert!(too_dear(dear.clone()).is_some(), "{dear}");
+    }
+    for fine in [
+        list(json!({}), "self.size() > 0"),
+        list(json!({}), "self.all(a, a.size() > 0)"),
+        list(json!({"maxItems": 50, "maxLength": 20}), nested),
+        list(json!({"maxItems": 50, "maxLength": 20}), thrice),
+        list(json!({"maxItems": 100, "maxLength": 64}), "self.all(a, a.matches('^[a-z]+[0-9]+$'))"),
+    ] {
+        assert_eq!(refused(fine.clone()), Vec::<String>::new(), "{fine}");
+    }
+    // In the words of Kubernetes.
+    let said = &refused(list(json!({}), thrice))[0];
+    let expected = "….x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of more than 100x \
+                    (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings \
+                    are declared)";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_rule_costs_as_often_as_its_values_may_be_there() {
+    let inner = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self.matches('^[a-z]+$')"}]});
+    let around = |bound: Value| {
+        let mut list = json!({"type": "array", "items": inner});
+        if !bound.is_null() {
+            list["maxItems"] = bound;
+        }
+        json!({"type": "object", "properties": {"l": list}})
+    };
+    assert!(too_dear(around(Value::Null)).unwrap().contains("[l].items.x-kubernetes-validations[0].rule"));
+    assert!(too_dear(around(json!(1000))).is_some());
+    assert_eq!(too_dear(around(json!(5))), None);
+    // Each is cheap enough, all together are not.
+    let one = json!({"rule": "self.matches('^[a-z]+[0-9]{3}$') || self.matches('^[A-Z]+$')"});
+    let many = json!({"type": "string", "maxLength": 500_000, "x-kubernetes-validations": vec![one; 100]});
+    let found = refused(many);
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(
+        found[0].contains("rule: Forbidden: contributed to estimated rule cost total exceeding cost limit"),
+        "{found:?}"
+    );
+    assert!(
+        found[4].contains("estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn costs_of_messages_count_and_those_of_a_stored_schema_do_not() {
+    let dear = json!({
+        "type": "array", "items": {"type": "string"}, "maxItems": 20_000,
+        "x-kubernetes-validations": [{"rule": "true", "messageExpression": "string(self.exists(a, self.exists(b, a == b)))"}],
+    });
+    let found = refused(dear.clone());
+    assert!(
+        found[0].contains("messageExpression: Forbidden: estimated messageExpression cost exceeds budget"),
+        "{found:?}"
+    );
+    let dear = json!({
+        "type": "array", "items": {"type": "string", "maxLength": 5}, "maxItems": 2000,
+        "x-kubernetes-validations": [{"rule": "self.all(a, self.exists(b, a == b))"}],
+    });
+    let stored = definition(dear.clone());
+    assert!(!crd::check(&stored, None).is_empty());
+    assert_eq!(texts(crd::check(&stored, Some(&stored))), Vec::<String>::new());
+    assert!(!crd::check(&stored, Some(&definition(json!({"type": "string"})))).is_empty());
+}
+
+#[test]
+fn no_stored_rule_takes_long_whatever_the_object() {
+    let numbers: Value = (0..100_000).collect::<Vec<_>>().into();
+    let words: Value = (0..2000).map(|n| format!("{n:0100}")).collect::<Vec<_>>().into();
+    let nested = json!([numbers, {"l": numbers}]);
+    let cases: &[(&str, &Value)] = &[
+        ("self.map(x, x).size() > 0", &numbers),
+        ("self.filter(x, true).size() > 0", &numbers),
+        ("self.all(a, self.all(b, a + b >= 0))", &numbers),
+        ("self.all(a, a in self)", &numbers),
+        ("self.all(x, x.matches('(\\\\w{50}){50}') || true)", &words),
+        ("self.all(x, x.split('').all(a, x.split('').all(b, a == b || true)))", &words),
+        ("self.all(x, self.join('').replace('', self.join('')).size() > 0)", &words),
+        ("'a%s'.format([self]).size() > 0 && self.map(x, self).size() > 0", &words),
+        ("sets.contains(self, self)", &numbers),
+        ("self.all(a, size(self) > 0)", &numbers),
+        ("self.all(a, self.size() > 0)", &numbers),
+        ("self.all(a, [self, self].size() > 0)", &numbers),
+        ("self.all(a, {'a': self}.size() > 0)", &numbers),
+        ("self.all(a, self[0] >= 0)", &numbers),
+        ("self.all(a, (true ? self : self)[0] >= 0)", &numbers),
+        ("self.all(a, self.slice(0, 1).size() > 0)", &numbers),
+        ("self[0].all(a, self[0][0] >= 0 && has(self[1].l) && self[1].l[0] >= 0)", &nested),
+        ("self[0].all(a, self[0] == self[0] || self[1].l != self[0])", &nested),
+    ];
+    for (rule, value) in cases {
+        let schema = json!({"type": "array", "items": {}, "x-kubernetes-validations": [{"rule": rule}]});
+        let schema = Structural::parse(&json!({"type": "object", "properties": {"spec": schema}})).unwrap();
+        let started = std::time::Instant::now();
+        schema.validate(&thing((*value).clone()));
+        assert!(started.elapsed().as_secs() < 20, "{rule}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn rules_of_a_bounded_schema_judge_the_largest_objects_it_allows() {
+    let schema = parse(json!({
+        "type": "array", "maxItems": 100, "items": {"type": "string", "maxLength": 64},
+        "x-kubernetes-validations": [
+            {"rule": "self.all(a, self.exists_one(b, a == b))"},
+            {"rule": "self.map(a, a.size()).all(n, n > 0)"},
+            {"rule": "self.all(a, a.matches('^[a-z0-9]+$'))"},
+        ],
+    }));
+    let list: Vec<String> = (0..100).map(|n| format!("{n:064}")).collect();
+    assert_eq!(texts(schema.validate(&thing(json!(list)))), Vec::<String>::new());
 }
