@@ -1,5 +1,7 @@
 //! CustomResourceDefinitions: defaults, checks, warnings.
 
+mod versions;
+
 use serde_json::{Map, Value, json};
 
 use super::{Cause, Structural, cel, check_structural, names};
@@ -48,6 +50,7 @@ pub fn check(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     }
     check_names(spec, &mut causes);
     check_versions(spec, old.and_then(|old| old.get("spec")), &mut causes);
+    versions::stored(object, old, &mut causes);
     if spec.get("preserveUnknownFields") == Some(&Value::Bool(true)) {
         let detail =
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
@@ -146,6 +149,7 @@ fn check_versions(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
                 check_schema(schema, &at, stored, causes);
             }
         }
+        versions::selectable(version, before, &path, causes);
         check_columns(version, &path, causes);
         check_scale(version, &path, causes);
         let deprecated = version.get("deprecated") == Some(&Value::Bool(true));

@@ -1,5 +1,7 @@
 //! Whether a custom schema is *structural*: every field has a type, and combinators only restrict what is already described.
 
+mod words;
+
 use serde_json::{Map, Value, json};
 
 use super::{Cause, compile};
@@ -19,6 +21,7 @@ pub fn check_structural(schema: &Value, path: &str) -> Vec<Cause> {
         return vec![Cause::invalid(path, schema, "must be an object")];
     };
     node(map, Level::Root, path, &mut causes);
+    words::check(map, path, &mut causes);
     causes.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
     causes.dedup();
     causes
@@ -45,9 +48,6 @@ fn node(map: &Map<String, Value>, level: Level, path: &str, causes: &mut Vec<Cau
     let int_or_string = is_true(map, "x-kubernetes-int-or-string");
     let preserve = is_true(map, "x-kubernetes-preserve-unknown-fields");
     let embedded = is_true(map, "x-kubernetes-embedded-resource");
-    if map.contains_key("$ref") {
-        causes.push(Cause::forbidden(format!("{path}.$ref"), "$ref is not supported"));
-    }
     if ty == "array" && !map.get("items").is_some_and(Value::is_object) {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
     }

@@ -234,9 +234,154 @@ fn structural_rules_are_checked() {
             json!({"type": "object", "properties": {"a": {"$ref": "#/x", "type": "string"}}}),
             "s.properties[a].$ref: Forbidden: $ref is not supported",
         ),
+        (json!({"type": "object", "nullable": true}), "s.nullable: Forbidden: nullable cannot be true at the root"),
+        (
+            json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string"}, "uniqueItems": true}}}),
+            "s.properties[l].uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ),
+        (
+            json!({"type": "object", "anyOf": [{"patternProperties": {"a": {}}}]}),
+            "s.anyOf[0].patternProperties: Forbidden: patternProperties is not supported",
+        ),
+        (
+            json!({"type": "object", "definitions": {"a": {"type": "string"}}}),
+            "s.definitions: Forbidden: definitions is not supported",
+        ),
+        (
+            json!({"type": "object", "dependencies": {"a": ["b"]}}),
+            "s.dependencies: Forbidden: dependencies is not supported",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "null"}}}),
+            "s.properties[a].type: Forbidden: type cannot be set to null, use nullable as an alternative",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}}),
+            "s.properties[a].items: Forbidden: items must be a schema object and not an array",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
+            "s.x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
+        ),
+        (
+            json!({"type": "object", "properties": {"a": {"type": "string", "x-kubernetes-map-type": "atomic"}}}),
+            "s.properties[a].type: Invalid value: \"string\": must be object if x-kubernetes-map-type is specified",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-map-type": "solid"}),
+            "s.x-kubernetes-map-type: Unsupported value: \"solid\": supported values: \"atomic\", \"granular\"",
+        ),
+        (
+            json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}}}}),
+            "s.properties[l].items.x-kubernetes-map-type: Invalid value: \"\": must be atomic as item of a list with \
+             x-kubernetes-list-type=set",
+        ),
+        (
+            json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k", "k"], "items": {"type": "object", "required": ["k"],
+                    "properties": {"k": {"type": "object"}}}}}}),
+            "s.properties[l].items.properties[k].type: Invalid value: \"object\": must be a scalar type if parent array's \
+             x-kubernetes-list-type is map",
+        ),
+        (
+            json!({"type": "object", "properties": {"l": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k", "k"], "items": {"type": "object", "required": ["k"],
+                    "properties": {"k": {"type": "string"}}}}}}),
+            "s.properties[l].x-kubernetes-list-map-keys: Invalid value: [\"k\",\"k\"]: must not contain duplicate entries",
+        ),
+        (
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {"name": {"type": "string", "default": "x"}}}}}),
+            "s.properties[metadata].properties[name].default: Forbidden: must not be set in top-level metadata",
+        ),
     ] {
         assert!(paths(schema.clone()).contains(&expected.to_owned()), "{schema}: {:?}", paths(schema.clone()));
     }
+}
+
+fn versioned(versions: Value) -> Value {
+    json!({
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+            "versions": versions,
+        },
+    })
+}
+
+#[test]
+fn selectable_fields_are_plain_paths_to_scalars() {
+    let found = |fields: &[&str]| -> Vec<String> {
+        let fields: Vec<Value> = fields.iter().map(|path| json!({"jsonPath": path})).collect();
+        let letters: serde_json::Map<String, Value> =
+            ('a'..='i').map(|letter| (letter.to_string(), json!({"type": "string"}))).collect();
+        let definition = versioned(json!([{"name": "v1", "served": true, "storage": true, "selectableFields": fields,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "spec": {"type": "object", "properties": {
+                "colour": {"type": "string", "enum": ["red"]}, "size": {"type": "integer"}, "on": {"type": "boolean"},
+                "share": {"type": "number"}, "list": {"type": "array", "items": {"type": "string"}},
+                "letters": {"type": "object", "properties": letters},
+            }},
+        }}}}]));
+        let prefix = "spec.versions[0].selectableFields";
+        crd::check(&definition, None).iter().map(|cause| cause.to_string().replace(prefix, "…")).collect()
+    };
+    assert_eq!(found(&[".spec.colour", ".spec.size", ".spec.on"]), Vec::<String>::new());
+    let scalar = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+    for (fields, expected) in [
+        (&[""][..], "…[0].jsonPath: Required value".to_owned()),
+        (&[".spec.share"], format!("…[0].jsonPath: Invalid value: \".spec.share\": {scalar}")),
+        (&[".spec"], format!("…[0].jsonPath: Invalid value: \".spec\": {scalar}")),
+        (
+            &[".spec.list[0]"],
+            "…[0].jsonPath: Invalid value: \".spec.list[0]\": is an invalid path: array notation is not allowed".into(),
+        ),
+        (
+            &[".spec.nope"],
+            "…[0].jsonPath: Invalid value: \".spec.nope\": is an invalid path: does not refer to a valid field".into(),
+        ),
+        (
+            &[".metadata.name"],
+            "…[0].jsonPath: Invalid value: \".metadata.name\": must not point to fields in metadata".into(),
+        ),
+        (&[".spec.size", ".spec.size"], "…[1].jsonPath: Duplicate value: \".spec.size\"".into()),
+    ] {
+        assert_eq!(found(fields), [expected], "{fields:?}");
+    }
+    let nine: Vec<String> = ('a'..='i').map(|letter| format!(".spec.letters.{letter}")).collect();
+    let nine: Vec<&str> = nine.iter().map(String::as_str).collect();
+    assert_eq!(found(&nine), ["…: Too many: 9: must have at most 8 items"]);
+    assert_eq!(found(&nine[..8]), Vec::<String>::new());
+}
+
+#[test]
+fn stored_versions_stay_defined_and_include_the_storage_version() {
+    let with = |names: &[&str], stored: Value| {
+        let version = |name: &str| {
+            json!({"name": name, "served": true, "storage": name == names[0],
+                   "schema": {"openAPIV3Schema": {"type": "object"}}})
+        };
+        let mut definition = versioned(names.iter().map(|name| version(name)).collect());
+        definition["status"] = json!({"storedVersions": stored});
+        definition
+    };
+    let found =
+        |definition: Value| -> Vec<String> { crd::check(&definition, None).iter().map(ToString::to_string).collect() };
+    assert_eq!(found(with(&["v2", "v1"], json!(["v1", "v2"]))), Vec::<String>::new());
+    assert_eq!(found(with(&["v2", "v1"], json!(["v2"]))), Vec::<String>::new());
+    assert_eq!(
+        found(with(&["v2"], json!([]))),
+        ["status.storedVersions: Invalid value: []: must have at least one stored version"]
+    );
+    assert_eq!(
+        found(with(&["v2", "v1"], json!(["v1"]))),
+        ["status.storedVersions: Invalid value: [\"v1\"]: must have the storage version v2"]
+    );
+    let gone = found(with(&["v2"], json!(["v1", "v2"])));
+    assert_eq!(gone.len(), 1);
+    let start = "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version";
+    assert!(gone[0].starts_with(start), "{gone:?}");
 }
 
 #[test]
