@@ -1,6 +1,7 @@
 //! Between the form an object is stored in and the version a client speaks.
 //!
-//! Versions of a custom resource differ in `apiVersion` only (conversion strategy None). Events are stored once and served by two
+//! Versions of a custom resource differ in `apiVersion` (conversion strategy None) and in what their schemas keep and fill in: objects of
+//! another version, and those written before the definition changed, are given what the schema says when they are read. Events are stored once and served by two
 //! groups, whose fields have different names.
 
 use serde_json::{Map, Value, json};
@@ -25,16 +26,17 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 pub(crate) fn decode(resource: &Resource, version: &str, object: &Object) -> Result<Value, Status> {
     let mut value: Value = serde_json::from_slice(&object.body)
         .map_err(|e| Status::internal(format!("stored {} {} cannot be read: {e}", resource.qualified(), object.key)))?;
-    present(resource, version, &mut value);
-    Ok(value)
-}
-
-/// Turns a value from its stored form into a version, in place.
-pub(crate) fn present(resource: &Resource, version: &str, value: &mut Value) {
-    if resource.group == "events.k8s.io" {
-        rename(object_mut(value), |(core, modern)| (core, modern));
+    if !is_current(resource, object) {
+        normalise(resource, &resource.storage_version, &mut value);
     }
-    set_type(resource, version, value);
+    if differs(resource, version) {
+        normalise(resource, version, &mut value);
+    }
+    if resource.group == "events.k8s.io" {
+        rename(object_mut(&mut value), |(core, modern)| (core, modern));
+    }
+    set_type(resource, version, &mut value);
+    Ok(value)
 }
 
 /// Turns a value of any version into the form it is stored in.
@@ -43,10 +45,44 @@ pub(crate) fn to_storage(resource: &Resource, value: &Value) -> Value {
     if resource.group == "events.k8s.io" {
         rename(object_mut(&mut value), |(core, modern)| (modern, core));
         object_mut(&mut value).insert("apiVersion".into(), json!("v1"));
-    } else {
-        set_type(resource, &resource.storage_version, &mut value);
+        return value;
     }
+    let storage = &resource.storage_version;
+    let own = value.get("apiVersion").and_then(Value::as_str);
+    let own = resource.versions.iter().find(|version| own == Some(&*resource.api_version(&version.name)));
+    if own.is_some_and(|own| differs(resource, &own.name)) {
+        normalise(resource, storage, &mut value);
+    }
+    set_type(resource, storage, &mut value);
     value
+}
+
+/// Whether the object was written as the definition of its kind now says.
+pub(crate) fn is_current(resource: &Resource, object: &Object) -> bool {
+    object.revision > resource.since
+}
+
+/// Whether a write that changes nothing would still store something else: the object as the definition now says.
+pub(crate) fn is_stale(resource: &Resource, object: &Object, value: &Value) -> bool {
+    !is_current(resource, object)
+        && serde_json::from_slice::<Value>(&object.body).is_ok_and(|stored| stored != to_storage(resource, value))
+}
+
+/// Whether a custom resource's version has another schema than the one it is stored in.
+fn differs(resource: &Resource, version: &str) -> bool {
+    let schema = |name: &str| resource.version(name).and_then(|version| version.structural.as_ref());
+    version != resource.storage_version
+        && match (schema(version), schema(&resource.storage_version)) {
+            (Some(own), Some(stored)) => !own.is(stored),
+            _ => false,
+        }
+}
+
+/// Drops what a version's schema does not know, and fills in its defaults.
+fn normalise(resource: &Resource, version: &str, value: &mut Value) {
+    if let Some(schema) = resource.version(version).and_then(|version| version.structural.as_ref()) {
+        schema.normalise(value);
+    }
 }
 
 /// The object in another version of its kind, named by the `apiVersion`.
@@ -62,7 +98,7 @@ pub(crate) fn in_version(value: &Value, api_version: &str) -> Value {
     value
 }
 
-/// Whether the stored bytes can be sent as they are.
+/// Whether the stored bytes of an object that [`is_current`] can be sent as they are.
 pub(crate) fn same_as_stored(resource: &Resource, version: &str) -> bool {
     resource.group != "events.k8s.io" && version == resource.storage_version
 }

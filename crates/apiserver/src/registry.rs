@@ -112,6 +112,9 @@ impl Registry {
         match resources.iter().position(|r| r.group == resource.group && r.plural == resource.plural) {
             Some(at) if resources[at].builtin() => return,
             Some(at) => {
+                if resource.stores_as(&resources[at]) {
+                    resource.since = resources[at].since;
+                }
                 for old in resources[at].versions.iter().filter(|old| old.served) {
                     match resource.versions.iter_mut().find(|new| new.name == old.name && new.served) {
                         Some(new) => new.withdrawn = old.withdrawn.clone(),

@@ -264,10 +264,9 @@ impl Structural {
         }
     }
 
-    /// Fills in defaults only, as for an object read from the store after its schema gained some.
-    pub fn fill_defaults(&self, object: &mut Value) {
-        default::drop_nulls(self, self.root, object);
-        default::fill(self, self.root, object);
+    /// Whether the other is the same schema, parsed once.
+    pub(crate) fn is(&self, other: &Structural) -> bool {
+        Arc::ptr_eq(&self.nodes, &other.nodes) && self.root == other.root
     }
 
     /// Everything wrong with the object.

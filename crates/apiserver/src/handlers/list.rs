@@ -20,7 +20,9 @@ pub(super) fn list(context: &Context) -> Result<Response, Status> {
     let Chosen { page, revision, next } = choose(context)?;
     let target = &context.target;
     let meta = list_meta(context, revision, &next);
-    if context.format.shape != Shape::Object || !codec::same_as_stored(&target.resource, &target.version) {
+    let copied = codec::same_as_stored(&target.resource, &target.version)
+        && page.iter().all(|object| codec::is_current(&target.resource, object));
+    if context.format.shape != Shape::Object || !copied {
         let decoded: Result<Vec<Value>, Status> =
             page.iter().map(|o| codec::decode(&target.resource, &target.version, o)).collect();
         return shaped(context, decoded?, meta);

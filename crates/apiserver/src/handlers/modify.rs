@@ -188,7 +188,7 @@ async fn modify_once(
     warnings.extend(kinds::warnings(resource, &new));
     warnings.into_iter().for_each(|w| context.warn(w));
 
-    if new == old || managed::only_times_differ(&new, &old) {
+    if (new == old || managed::only_times_differ(&new, &old)) && !codec::is_stale(resource, &current, &old) {
         return Ok(Some(old));
     }
     if part == Part::Main {

@@ -30,6 +30,7 @@ pub(crate) fn stored(context: &Context, code: StatusCode, stored: &Object) -> Re
     if context.format.shape == Shape::Object
         && !context.format.yaml
         && codec::same_as_stored(&target.resource, &target.version)
+        && codec::is_current(&target.resource, stored)
     {
         return Ok(respond::json_bytes(code, stored.body.clone(), &context.warnings));
     }

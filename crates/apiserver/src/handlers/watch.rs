@@ -322,7 +322,10 @@ struct View {
 impl View {
     fn line(&mut self, kind: &str, object: &Arc<Object>) -> Result<Bytes, Status> {
         let target = &self.context.target;
-        if self.context.format.shape == Shape::Object && codec::same_as_stored(&target.resource, &target.version) {
+        if self.context.format.shape == Shape::Object
+            && codec::same_as_stored(&target.resource, &target.version)
+            && codec::is_current(&target.resource, object)
+        {
             return Ok(line(kind, &object.body));
         }
         let value = codec::decode(&target.resource, &target.version, object)?;

@@ -197,7 +197,7 @@ pub(super) async fn serve(core: &Core, name: &str) -> Result<bool, String> {
     if is_new && name_conflict(core, &object).is_some() {
         return Ok(false);
     }
-    core.registry.put(resource::from_definition(&object)?);
+    core.registry.put(resource::from_definition(&object, stored.revision)?);
     Ok(true)
 }
 

@@ -270,6 +270,7 @@ fn resource(row: &Row) -> Resource {
         storage_version: VERSION.to_owned(),
         verbs: row.verbs,
         storage: format!("{table}/{}", row.plural).into(),
+        since: 0,
         terminating: false,
     }
 }

@@ -51,6 +51,9 @@ pub struct Resource {
     pub verbs: &'static [&'static str],
     /// Table of the store which holds the objects, `group/plural`; two resources may share one (events).
     pub storage: Arc<str>,
+    /// The revision of the store after which every object was written as the definition now says; older ones may have been written in
+    /// another version, or with another schema.
+    pub since: u64,
     /// The definition is being deleted: no object may be created any more.
     pub terminating: bool,
 }
@@ -141,6 +144,12 @@ impl Resource {
     /// The `apiVersion` of objects in this version.
     pub fn api_version(&self, version: &str) -> String {
         group_version(&self.group, version)
+    }
+
+    /// Whether objects are stored as those of the other are: in the same version, with the same schema.
+    pub fn stores_as(&self, other: &Resource) -> bool {
+        let schema = |resource: &Resource| resource.version(&resource.storage_version).map(|v| v.schema.clone());
+        self.storage_version == other.storage_version && schema(self) == schema(other)
     }
 
     /// Whether objects live in namespaces.

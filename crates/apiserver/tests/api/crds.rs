@@ -89,6 +89,153 @@ async fn versions_share_one_storage() {
     assert_eq!((&list["kind"], &list["items"][0]["apiVersion"]), (&json!("WidgetList"), &json!("test.dev/v1alpha1")));
 }
 
+/// Changes the definition of widgets.
+async fn redefine(server: &fv_apiserver::ApiServer, change: impl FnOnce(&mut Value)) -> Value {
+    let path = format!("{CRDS}/widgets.test.dev");
+    let mut definition = get(server, &path).await.ok();
+    change(&mut definition);
+    put(server, &path, &definition).await.ok()
+}
+
+#[tokio::test]
+async fn objects_of_an_older_schema_are_read_as_the_new_one_says() {
+    let server = server().await;
+    let mut old = widget("old", 1);
+    old["spec"]["colour"] = json!("red");
+    post(&server, WIDGETS, &old).await.ok();
+    let mut watch = Lines::open(&server, &format!("{WIDGETS}?watch=1")).await;
+    watch.expect("ADDED", "old").await;
+    redefine(&server, |definition| {
+        for version in definition["spec"]["versions"].as_array_mut().unwrap() {
+            let spec = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+            spec.as_object_mut().unwrap().remove("colour");
+            spec["shape"] = json!({"type": "string", "default": "round"});
+        }
+    })
+    .await;
+    let expected = json!({"size": 1, "shape": "round"});
+    assert_eq!(get(&server, &format!("{WIDGETS}/old")).await.ok()["spec"], expected);
+    let list = get(&server, WIDGETS).await.ok();
+    assert_eq!(list["items"][0]["spec"], expected);
+    let mut watch = Lines::open(&server, &format!("{WIDGETS}?watch=1")).await;
+    assert_eq!(watch.expect("ADDED", "old").await["spec"], expected);
+    // A write that changes nothing stores it so, once.
+    let revision = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    let labelled = merge(&server, &format!("{WIDGETS}/old"), &json!({})).await.ok();
+    assert_ne!(revision(&labelled), revision(&list["items"][0]));
+    let again = merge(&server, &format!("{WIDGETS}/old"), &json!({})).await.ok();
+    assert_eq!(revision(&again), revision(&labelled));
+    assert_eq!(again["metadata"]["generation"], 1);
+}
+
+#[tokio::test]
+async fn objects_stored_in_another_version_are_read_and_rewritten_in_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let server = ApiServerBuilder::new(Store::open(dir.path()).unwrap()).crd(widgets()).build().await.unwrap();
+        post(&server, WIDGETS, &widget("a", 3)).await.ok();
+        let changed = redefine(&server, |definition| {
+            definition["spec"]["versions"][0]["storage"] = json!(false);
+            definition["spec"]["versions"][1]["storage"] = json!(true);
+        })
+        .await;
+        assert_eq!(changed["status"]["storedVersions"], json!(["v1", "v1alpha1"]));
+    }
+    let server = ApiServerBuilder::new(Store::open(dir.path()).unwrap()).build().await.unwrap();
+    for version in ["v1", "v1alpha1"] {
+        let all = format!("/apis/test.dev/{version}/namespaces/default/widgets");
+        let expected = json!(format!("test.dev/{version}"));
+        let object = get(&server, &format!("{all}/a")).await.ok();
+        assert_eq!((&object["apiVersion"], &object["spec"]["size"]), (&expected, &json!(3)));
+        assert_eq!(get(&server, &all).await.ok()["items"][0]["apiVersion"], expected);
+    }
+    let stored = || {
+        let object = server.store().get("test.dev/widgets", "default/a").unwrap();
+        serde_json::from_slice::<Value>(&object.body).unwrap()["apiVersion"].clone()
+    };
+    assert_eq!(stored(), "test.dev/v1");
+    merge(&server, &format!("{WIDGETS}/a"), &json!({})).await.ok();
+    assert_eq!(stored(), "test.dev/v1alpha1");
+}
+
+#[tokio::test]
+async fn a_version_knows_only_the_fields_of_its_schema() {
+    let server = server().await;
+    redefine(&server, |definition| {
+        let old =
+            &mut definition["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+        old.as_object_mut().unwrap().remove("colour");
+        old["shade"] = json!({"type": "string", "default": "dark"});
+    })
+    .await;
+    let mut both = widget("a", 3);
+    both["spec"]["colour"] = json!("red");
+    post(&server, WIDGETS, &both).await.ok();
+    let old = "/apis/test.dev/v1alpha1/namespaces/default/widgets/a";
+    assert_eq!(get(&server, old).await.ok()["spec"], json!({"size": 3, "shade": "dark"}));
+    assert_eq!(get(&server, &format!("{WIDGETS}/a")).await.ok()["spec"], json!({"size": 3, "colour": "red"}));
+    merge(&server, old, &json!({"spec": {"size": 4}})).await.ok();
+    assert_eq!(get(&server, &format!("{WIDGETS}/a")).await.ok()["spec"], json!({"size": 4}));
+}
+
+#[tokio::test]
+async fn a_version_that_objects_may_be_stored_in_is_kept() {
+    let server = server().await;
+    redefine(&server, |definition| {
+        definition["spec"]["versions"][0]["storage"] = json!(false);
+        definition["spec"]["versions"][1]["storage"] = json!(true);
+    })
+    .await;
+    let path = format!("{CRDS}/widgets.test.dev");
+    let mut definition = get(&server, &path).await.ok();
+    definition["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let refused = put(&server, &path, &definition).await.fails(422, "Invalid");
+    assert!(refused.contains("v1 was previously a storage version"), "{refused}");
+    let status = format!("{path}/status");
+    for (versions, why) in [
+        (json!([]), "must have at least one stored version"),
+        (json!(["v1"]), "must have the storage version v1alpha1"),
+        (json!(["v1", "v1alpha1", "v9"]), "missing from spec.versions"),
+    ] {
+        let refused =
+            merge(&server, &status, &json!({"status": {"storedVersions": versions}})).await.fails(422, "Invalid");
+        assert!(refused.contains(why), "{refused}");
+    }
+    merge(&server, &status, &json!({"status": {"storedVersions": ["v1alpha1"]}})).await.ok();
+    redefine(&server, |definition| drop(definition["spec"]["versions"].as_array_mut().unwrap().remove(0))).await;
+}
+
+#[tokio::test]
+async fn selectable_fields_choose_objects() {
+    let server = server().await;
+    redefine(&server, |definition| {
+        definition["spec"]["versions"][0]["selectableFields"] =
+            json!([{"jsonPath": ".spec.size"}, {"jsonPath": ".spec.colour"}]);
+    })
+    .await;
+    for (name, size, colour) in [("a", 1, "red"), ("b", 2, "red"), ("c", 2, "blue")] {
+        let mut object = widget(name, size);
+        object["spec"]["colour"] = json!(colour);
+        post(&server, WIDGETS, &object).await.ok();
+    }
+    let names = async |selector: &str| {
+        let list = get(&server, &format!("{WIDGETS}?fieldSelector={selector}")).await.ok();
+        let items = list["items"].as_array().unwrap();
+        items.iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("spec.size%3D2").await, ["b", "c"]);
+    assert_eq!(names("spec.size%3D2,spec.colour%21%3Dred").await, ["c"]);
+    get(&server, &format!("{WIDGETS}?fieldSelector=spec.replicas%3D1")).await.fails(400, "BadRequest");
+    let old = "/apis/test.dev/v1alpha1/namespaces/default/widgets";
+    get(&server, &format!("{old}?fieldSelector=spec.size%3D1")).await.fails(400, "BadRequest");
+    let mut watch = Lines::open(&server, &format!("{WIDGETS}?watch=1&fieldSelector=spec.colour%3Dblue")).await;
+    watch.expect("ADDED", "c").await;
+    merge(&server, &format!("{WIDGETS}/c"), &json!({"spec": {"colour": "red"}})).await.ok();
+    watch.expect("DELETED", "c").await;
+    delete(&server, &format!("{WIDGETS}?fieldSelector=spec.size%3D2"), &Value::Null).await.ok();
+    assert_eq!(names("metadata.namespace%3Ddefault").await, ["a"]);
+}
+
 #[tokio::test]
 async fn updated_definition_is_served_anew() {
     let server = server().await;

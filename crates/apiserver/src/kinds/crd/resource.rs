@@ -11,8 +11,8 @@ use crate::registry::builtin::{CUSTOM_VERBS, VIEW_VERBS};
 use crate::registry::{Origin, PrinterColumn, Resource, ScalePaths, Scope, Subresource, Version, group_version};
 use crate::schema::Structural;
 
-/// The resource of an accepted definition.
-pub(super) fn from_definition(definition: &Value) -> Result<Resource, String> {
+/// The resource of an accepted definition that was written at this revision.
+pub(super) fn from_definition(definition: &Value, revision: u64) -> Result<Resource, String> {
     let spec = definition.get("spec").ok_or("spec is missing")?;
     let group = text(spec, "group")?;
     let names = spec.get("names").ok_or("spec.names is missing")?;
@@ -43,6 +43,7 @@ pub(super) fn from_definition(definition: &Value) -> Result<Resource, String> {
         storage_version: storage_version.ok_or("no version is the storage version")?,
         versions,
         verbs: CUSTOM_VERBS,
+        since: revision,
         terminating: definition.deleting(),
         group,
         plural,
