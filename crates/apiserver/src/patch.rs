@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::limits;
 use crate::registry::Resource;
-use crate::schema::{self, NodeId, Structural, strict};
+use crate::schema::{self, Additional, NodeId, Structural, strict};
 use crate::status::Status;
 use json::MAX_OPERATIONS;
 
@@ -103,6 +103,12 @@ impl Patch {
                 strategic::patch(&mut patched, patch, Node::root(schema)).map_err(|refused| match refused {
                     Refused::Format(message) => Status::bad_request(message),
                     Refused::Content(message) => Status::new(500, "", message),
+                    Refused::ListOfLists => {
+                        let message = "the server rejected our request due to an error in our request";
+                        let mut status = Status::new(422, "Invalid", message);
+                        status.bare_details = true;
+                        status
+                    }
                 })?;
             }
         }
@@ -141,5 +147,17 @@ impl<'s> Place<'s> for Node<'s> {
             schema::PatchMerge::Key(key) => PatchMerge::Key(key),
             schema::PatchMerge::Replace => PatchMerge::Replace,
         })
+    }
+
+    fn refused(self, field: &str, list: bool) -> Option<String> {
+        let map = matches!(self.schema.node(self.id).additional, Additional::Schema(_));
+        match self.field(field) {
+            _ if map => Some("merging an object in json but data type is not struct, instead is: map".to_owned()),
+            None => Some(format!("unable to find api field {field:?}")),
+            Some(found) if list && found.items().is_none() => {
+                Some("expected slice or array type, but got: struct".to_owned())
+            }
+            Some(_) => None,
+        }
     }
 }

@@ -2,18 +2,19 @@
 //!
 //! Directives: `$patch: delete|replace` in an object, `$patch: delete|replace` in the items of a list with a merge key,
 //! `$deleteFromPrimitiveList/<field>`, `$setElementOrder/<field>` and `$retainKeys`. Which lists have a merge key the schema of
-//! the kind says ([`Place`]).
+//! the kind says ([`Place`]). Only where something is merged they mean something: what is new, or replaces what was there, is
+//! taken with any other key that begins with `$`, and what then becomes of it the schema decides.
 
 mod go;
+mod list;
 mod order;
+mod ordered;
 
 use serde_json::{Map, Value};
 
-use order::Identity;
-
 const PATCH: &str = "$patch";
-const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
-const ORDER: &str = "$setElementOrder/";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList";
+const ORDER: &str = "$setElementOrder";
 const RETAIN: &str = "$retainKeys";
 
 /// Deeper patches are refused rather than recursed into.
@@ -40,6 +41,12 @@ pub trait Place<'s>: Copy {
 
     /// `None` for lists that a patch replaces, and objects that it merges.
     fn merge(self) -> Option<PatchMerge<'s>>;
+
+    /// Why nothing can be merged into a field, which should be a list or an object; `None` also where only the fields are known
+    /// that are merged in a special way.
+    fn refused(self, _field: &str, _list: bool) -> Option<String> {
+        None
+    }
 }
 
 /// Why a patch cannot be applied.
@@ -51,6 +58,9 @@ pub enum Refused {
     /// The patch does not fit the object.
     #[error("{0}")]
     Content(String),
+    /// Lists within lists have no order and no keys.
+    #[error("lists of lists are not supported")]
+    ListOfLists,
 }
 
 fn format(directive: &str) -> Refused {
@@ -81,7 +91,8 @@ fn merge_object<'s, P: Place<'s>>(
     }
     match directive(patch)? {
         Some(Directive::Replace) => {
-            *target = plain_fields(patch);
+            target.clone_from(patch);
+            target.shift_remove(PATCH);
             return Ok(());
         }
         Some(Directive::Delete) => {
@@ -95,22 +106,22 @@ fn merge_object<'s, P: Place<'s>>(
     }
     let mut ordered: Vec<&str> = Vec::new();
     for (key, order) in patch {
-        if let Some(field) = key.strip_prefix(ORDER) {
-            let order = order.as_array().ok_or_else(|| not_a_list(order))?;
-            merge_ordered(target, patch, field, order, place, depth)?;
-            ordered.push(field);
+        if let Some(rest) = key.strip_prefix(ORDER) {
+            ordered.extend(ordered::merge(target, patch, rest, order, place, depth)?);
         }
     }
     for (key, gone) in patch {
-        if let Some(field) = key.strip_prefix(DELETE_FROM)
-            && let (Some(Value::Array(list)), Value::Array(gone)) = (target.get_mut(field), gone)
-        {
-            list.retain(|item| !gone.contains(item));
+        if let Some(rest) = key.strip_prefix(DELETE_FROM) {
+            let field = rest.strip_prefix('/').ok_or_else(|| format("primitive list"))?;
+            if gone.is_null() || target.get(field).is_some_and(|old| go::kind(old) == go::kind(gone)) {
+                merge_field(target, field, gone, place, list::Way::Delete, depth)?;
+            }
         }
     }
     for (key, value) in patch {
-        if !key.starts_with('$') && !ordered.contains(&key.as_str()) {
-            merge_field(target, key, value, place, depth)?;
+        let special = key == RETAIN || key.starts_with(ORDER) || key.starts_with(DELETE_FROM);
+        if !special && !ordered.contains(&key.as_str()) {
+            merge_field(target, key, value, place, list::Way::Merge, depth)?;
         }
     }
     Ok(())
@@ -121,21 +132,28 @@ fn merge_field<'s, P: Place<'s>>(
     key: &str,
     value: &Value,
     place: Option<P>,
+    way: list::Way,
     depth: usize,
 ) -> Result<(), Refused> {
     if value.is_null() {
         target.shift_remove(key);
         return Ok(());
     }
-    let below = place.and_then(|place| place.field(key));
     match (target.get_mut(key), value) {
-        (Some(Value::Object(target)), Value::Object(patch)) if !is_replaced(below) => {
+        (Some(Value::Object(target)), Value::Object(patch)) => {
+            let below = below(place, key, false)?;
+            if below.and_then(P::merge) == Some(PatchMerge::Replace) {
+                target.clone_from(patch);
+                return Ok(());
+            }
             merge_object(target, patch, below, depth + 1)
         }
-        (Some(Value::Array(list)), Value::Array(items)) => merge_list(list, items, below, depth),
+        (Some(Value::Array(items)), Value::Array(patch)) => {
+            list::merge(items, patch, below(place, key, true)?, way, depth)
+        }
         _ => {
-            match plain(value) {
-                Some(plain) => target.insert(key.to_owned(), plain),
+            match without_directives(value, Nulls::Drop) {
+                Some(new) => target.insert(key.to_owned(), new),
                 None => target.shift_remove(key),
             };
             Ok(())
@@ -143,139 +161,24 @@ fn merge_field<'s, P: Place<'s>>(
     }
 }
 
-/// Whether an object is replaced as a whole.
-fn is_replaced<'s, P: Place<'s>>(place: Option<P>) -> bool {
-    place.and_then(P::merge) == Some(PatchMerge::Replace)
-}
-
-fn merge_list<'s, P: Place<'s>>(
-    list: &mut Vec<Value>,
-    patch: &[Value],
-    place: Option<P>,
-    depth: usize,
-) -> Result<(), Refused> {
-    let Some(merge) = place.and_then(P::merge) else {
-        *list = patch.iter().filter_map(plain).collect();
-        return Ok(());
-    };
-    let objects = list.first().or(patch.first()).is_some_and(Value::is_object);
-    match merge {
-        // Of objects only.
-        PatchMerge::Replace => *list = patch.iter().filter_map(plain).collect(),
-        PatchMerge::Set if objects => {
-            return Err(Refused::Content("cannot merge lists without merge key".to_owned()));
-        }
-        PatchMerge::Set => {
-            let before = list.clone();
-            for item in patch {
-                if !list.contains(item) {
-                    list.push(item.clone());
-                }
-            }
-            order::arrange(list, patch, &before, Identity::Value);
-        }
-        PatchMerge::Key(key) => merge_items(list, patch, key, place.and_then(P::items), depth)?,
+/// The place of a field into which something is merged.
+fn below<'s, P: Place<'s>>(place: Option<P>, field: &str, list: bool) -> Result<Option<P>, Refused> {
+    let Some(place) = place else { return Ok(None) };
+    match place.refused(field, list) {
+        Some(why) => Err(Refused::Content(why)),
+        None => Ok(place.field(field)),
     }
-    Ok(())
-}
-
-fn merge_items<'s, P: Place<'s>>(
-    list: &mut Vec<Value>,
-    patch: &[Value],
-    key: &str,
-    place: Option<P>,
-    depth: usize,
-) -> Result<(), Refused> {
-    let (mut ordinary, mut replaces) = (Vec::new(), false);
-    for item in patch {
-        let map = item.as_object().ok_or_else(|| not_an_object(item))?;
-        if map.get(PATCH).is_some_and(|directive| directive == "merge") {
-            return Err(Refused::Content("merging lists cannot yet be specified in the patch".to_owned()));
-        }
-        match directive(map)? {
-            None => ordinary.push(item.clone()),
-            Some(Directive::Replace) => replaces = true,
-            Some(Directive::Delete) => {
-                let id = map.get(key).ok_or_else(|| no_merge_key(item, key))?;
-                list.retain(|old| old.get(key) != Some(id));
-            }
-        }
-    }
-    if replaces {
-        *list = ordinary.iter().filter_map(plain).collect();
-        return Ok(());
-    }
-    let before = list.clone();
-    for item in &ordinary {
-        let id = item.get(key).ok_or_else(|| no_merge_key(item, key))?;
-        match (list.iter_mut().find(|old| old.get(key) == Some(id)), item) {
-            (Some(Value::Object(old)), Value::Object(item)) => merge_object(old, item, place, depth + 1)?,
-            _ => list.extend(plain(item)),
-        }
-    }
-    if let Some(bare) = list.iter().find(|item| item.get(key).is_none()) {
-        return Err(no_merge_key(bare, key));
-    }
-    order::arrange(list, &ordinary, &before, Identity::Key(key));
-    Ok(())
-}
-
-/// A list together with the order its items are to have.
-fn merge_ordered<'s, P: Place<'s>>(
-    target: &mut Fields,
-    patch: &Fields,
-    field: &str,
-    wanted: &[Value],
-    place: Option<P>,
-    depth: usize,
-) -> Result<(), Refused> {
-    let below = place.and_then(|place| place.field(field));
-    let merge = below.and_then(P::merge);
-    let identity = match merge {
-        Some(PatchMerge::Key(key)) => Identity::Key(key),
-        _ => Identity::Value,
-    };
-    let given = match patch.get(field) {
-        None | Some(Value::Null) => None,
-        Some(Value::Array(items)) => Some(items),
-        Some(other) => return Err(not_a_list(other)),
-    };
-    if let Some(given) = given
-        && !order::agrees(given, wanted, identity)
-    {
-        let (given, wanted) = (go::list(given), go::list(wanted));
-        let text = format!("The order in patch list:\n{given}\n doesn't match $setElementOrder list:\n{wanted}\n");
-        return Err(Refused::Content(text));
-    }
-    let before = match target.get(field) {
-        None => Vec::new(),
-        Some(Value::Array(list)) => list.clone(),
-        Some(other) => return Err(not_a_list(other)),
-    };
-    let before = match (given, identity) {
-        (Some(given), Identity::Key(key)) => order::refilled(before, given, key),
-        _ => before,
-    };
-    if let Some(given) = given {
-        merge_field(target, field, &Value::Array(given.clone()), place, depth)?;
-    }
-    if let Some(Value::Array(list)) = target.get_mut(field) {
-        if let Identity::Key(key) = identity
-            && let Some(bare) = list.iter().chain(wanted).find(|item| item.get(key).is_none())
-        {
-            return Err(no_merge_key(bare, key));
-        }
-        order::arrange(list, wanted, &before, identity);
-    }
-    Ok(())
 }
 
 /// Leaves only the named fields, which must be all that the patch has.
 fn retain(target: &mut Fields, patch: &Fields, keys: &Value) -> Result<(), Refused> {
     let keys = keys.as_array().ok_or_else(|| format("retainKeys"))?;
+    if let Some(key) = keys.iter().find(|key| key.is_object() || key.is_array()) {
+        return Err(Refused::Content(format!("a {} in {RETAIN} names no field", go::kind(key))));
+    }
     let named = |field: &str| keys.iter().any(|key| key == field);
-    let stray = |(field, value): (&String, &Value)| !field.starts_with('$') && !value.is_null() && !named(field);
-    if patch.iter().any(stray) {
+    let special = |field: &str| field == RETAIN || field.starts_with(DELETE_FROM) || field.starts_with(ORDER);
+    if patch.iter().any(|(field, value)| !special(field) && !value.is_null() && !named(field)) {
         return Err(format("retainKeys"));
     }
     target.retain(|field, _| named(field));
@@ -292,26 +195,35 @@ fn directive(map: &Fields) -> Result<Option<Directive>, Refused> {
         None => Ok(None),
         Some((_, Some("replace"))) => Ok(Some(Directive::Replace)),
         Some((_, Some("delete"))) => Ok(Some(Directive::Delete)),
-        Some((other, text)) => {
-            let text = text.map_or_else(|| other.to_string(), str::to_owned);
+        Some((other, _)) => {
+            let text = go::text(other);
             Err(Refused::Content(format!("unknown patch type: {text} in map: {}", go::map(map))))
         }
     }
 }
 
-/// A value of the patch that is new in the object: nulls and directives mean nothing there, and what has a directive is not meant.
-fn plain(value: &Value) -> Option<Value> {
-    match value {
-        Value::Object(map) if map.contains_key(PATCH) => None,
-        Value::Object(map) => Some(Value::Object(plain_fields(map))),
-        Value::Array(items) => Some(Value::Array(items.iter().filter_map(plain).collect())),
-        scalar => Some(scalar.clone()),
-    }
+/// What becomes of null members of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    Keep,
+    Drop,
 }
 
-fn plain_fields(map: &Fields) -> Fields {
-    let fields = map.iter().filter(|(key, value)| !key.starts_with('$') && !value.is_null());
-    fields.filter_map(|(key, value)| Some((key.clone(), plain(value)?))).collect()
+/// A value of the patch that is new in the object; what has a `$patch` is not meant.
+fn without_directives(value: &Value, nulls: Nulls) -> Option<Value> {
+    let dropped = |value: &Value| nulls == Nulls::Drop && value.is_null();
+    match value {
+        Value::Object(map) if map.get(PATCH).is_some_and(|directive| !dropped(directive)) => None,
+        Value::Object(map) => {
+            let fields = map.iter().filter(|(_, value)| !dropped(value));
+            let fields = fields.filter_map(|(key, value)| Some((key.clone(), without_directives(value, nulls)?)));
+            Some(Value::Object(fields.collect()))
+        }
+        Value::Array(items) => {
+            Some(Value::Array(items.iter().filter_map(|item| without_directives(item, nulls)).collect()))
+        }
+        scalar => Some(scalar.clone()),
+    }
 }
 
 fn no_merge_key(item: &Value, key: &str) -> Refused {

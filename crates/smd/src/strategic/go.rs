@@ -23,6 +23,21 @@ pub(super) fn map(fields: &Map<String, Value>) -> String {
     format!("map[{}]", fields.join(" "))
 }
 
+/// A value where a text was expected.
+pub(super) fn text(given: &Value) -> String {
+    match given {
+        Value::String(text) => text.clone(),
+        Value::Null => kind(given).to_owned(),
+        Value::Bool(_) | Value::Number(_) => format!("%!s({}={given})", kind(given)),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let mut fields: Vec<String> = fields.iter().map(|(key, field)| format!("{key}:{}", text(field))).collect();
+            fields.sort();
+            format!("map[{}]", fields.join(" "))
+        }
+    }
+}
+
 /// The type of a value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {

@@ -12,7 +12,7 @@ pub(super) enum Identity<'k> {
 }
 
 impl Identity<'_> {
-    fn same(self, a: &Value, b: &Value) -> bool {
+    pub(super) fn same(self, a: &Value, b: &Value) -> bool {
         match self {
             Identity::Value => a == b,
             Identity::Key(key) => a.get(key).is_some() && a.get(key) == b.get(key),
@@ -29,8 +29,8 @@ impl Identity<'_> {
 pub(super) fn arrange(list: &mut Vec<Value>, wanted: &[Value], before: &[Value], identity: Identity<'_>) {
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
         std::mem::take(list).into_iter().partition(|item| identity.place(wanted, item).is_some());
-    named.sort_by_key(|item| identity.place(wanted, item));
-    others.sort_by_key(|item| identity.place(before, item));
+    sort(&mut named, wanted, identity);
+    sort(&mut others, before, identity);
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     while let Some(other) = others.peek() {
         let Some(next) = named.peek() else {
@@ -44,38 +44,33 @@ pub(super) fn arrange(list: &mut Vec<Value>, wanted: &[Value], before: &[Value],
     list.extend(named);
 }
 
+/// Sorts by the places in another list. Items without a place there go in front of whatever stands before them, one by one,
+/// which is how Kubernetes comes to reverse them.
+fn sort(items: &mut [Value], order: &[Value], identity: Identity<'_>) {
+    let mut places: Vec<Option<usize>> = items.iter().map(|item| identity.place(order, item)).collect();
+    for last in 1..items.len() {
+        let mut at = last;
+        while at > 0 && !matches!((places[at], places[at - 1]), (Some(here), Some(above)) if here >= above) {
+            items.swap(at, at - 1);
+            places.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+}
+
 /// The old order by which Kubernetes goes when a patch deletes items: new ones have taken the places that became free at the end.
 pub(super) fn refilled(before: Vec<Value>, patch: &[Value], key: &str) -> Vec<Value> {
     let identity = Identity::Key(key);
-    let (deleted, given): (Vec<&Value>, Vec<&Value>) = patch.iter().partition(|item| item.get("$patch").is_some());
+    let directive = |item: &Value, word: &str| item.get("$patch").is_some_and(|it| it == word);
+    let gone = |old: &Value| patch.iter().any(|item| directive(item, "delete") && identity.same(item, old));
     let length = before.len();
-    let gone = |item: &Value| deleted.iter().any(|other| identity.same(other, item));
-    let mut left: Vec<Value> = before.into_iter().filter(|item| !gone(item)).collect();
-    let new: Vec<Value> = given.into_iter().filter(|item| identity.place(&left, item).is_none()).cloned().collect();
+    let mut left: Vec<Value> = before.into_iter().filter(|old| !gone(old)).collect();
+    if patch.iter().any(|item| directive(item, "replace")) {
+        return left;
+    }
+    let given = patch.iter().filter(|item| item.get("$patch").is_none());
+    let new: Vec<Value> = given.filter(|item| identity.place(&left, item).is_none()).cloned().collect();
     left.extend(new);
     left.truncate(length);
     left
-}
-
-/// Whether the items of a patch, deletions aside, stand in the order that is wanted, and all of them in it.
-pub(super) fn agrees(patch: &[Value], wanted: &[Value], identity: Identity<'_>) -> bool {
-    if patch.is_empty() || wanted.is_empty() {
-        return true;
-    }
-    let mut items = patch.iter().filter(|item| item.get("$patch").is_none_or(|it| it != "delete")).peekable();
-    let mut wanted = wanted.iter();
-    while let Some(item) = items.peek() {
-        if item.get("$patch").is_some() && wanted.len() > 0 {
-            items.next();
-            continue;
-        }
-        match wanted.next() {
-            Some(place) if identity.same(place, item) => {
-                items.next();
-            }
-            Some(_) => {}
-            None => return false,
-        }
-    }
-    true
 }
