@@ -1,5 +1,6 @@
 //! What particular kinds do beyond the common rules: initial status, deletion, places they may be created in.
 
+mod account;
 pub(crate) mod bootstrap;
 mod crd;
 mod event;
@@ -39,6 +40,7 @@ const STORAGE_CLASSES: (&str, &str) = ("storage.k8s.io", "storageclasses");
 const PRIORITY_CLASSES: (&str, &str) = ("scheduling.k8s.io", "priorityclasses");
 const BUDGETS: (&str, &str) = ("policy", "poddisruptionbudgets");
 const QUOTAS: (&str, &str) = ("", "resourcequotas");
+const ACCOUNTS: (&str, &str) = ("", "serviceaccounts");
 const CRDS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
 
 /// Whether objects carry `metadata.generation`.
@@ -58,7 +60,7 @@ pub(crate) fn created_by_update(resource: &Resource) -> bool {
 
 /// Whether a deletion answers with the object instead of a status.
 pub(crate) fn returns_deleted(resource: &Resource) -> bool {
-    matches!(id(resource), PODS | NAMESPACES | CLAIMS | VOLUMES | STORAGE_CLASSES | QUOTAS | ("", "serviceaccounts"))
+    matches!(id(resource), PODS | NAMESPACES | CLAIMS | VOLUMES | STORAGE_CLASSES | QUOTAS | ACCOUNTS)
 }
 
 /// Sets what a new object starts with, and drops what a client cannot set.
@@ -78,6 +80,7 @@ pub(crate) fn prepare_create(core: &Core, resource: &Resource, version: &str, ob
             let none = json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
             object_mut(object).insert("status".into(), none);
         }
+        ACCOUNTS => account::prepare(object),
         CRDS => crd::prepare_create(core, object),
         _ => {}
     }
@@ -93,6 +96,7 @@ pub(crate) fn prepare_update(core: &Core, resource: &Resource, part: Part, new: 
         }
         CLAIMS if part == Part::Main => storage::data_source(new, Some(old)),
         VOLUMES if part == Part::Status => storage::volume_status(new, old),
+        ACCOUNTS => account::prepare(new),
         CRDS if part == Part::Main => crd::prepare_update(core, new),
         _ => {}
     }
