@@ -37,6 +37,7 @@ impl Normaliser {
         self.texts(&mut value);
         ages(&mut value);
         causes(&mut value);
+        discovery(&mut value);
         value
     }
 
@@ -171,6 +172,26 @@ fn causes(observed: &mut Value) {
     }
 }
 
+/// The resources of a group are told in the order of a Go map, or of the definitions' arrival: they are sorted by their names.
+fn discovery(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let name = match map.get("kind").and_then(Value::as_str) {
+                Some("APIResourceList") => Some("name"),
+                // A version of a group, within an APIGroupDiscoveryList.
+                _ if map.contains_key("freshness") => Some("resource"),
+                _ => None,
+            };
+            if let (Some(name), Some(Value::Array(resources))) = (name, map.get_mut("resources")) {
+                resources.sort_by_key(|resource| resource[name].to_string());
+            }
+            map.values_mut().for_each(discovery);
+        }
+        Value::Array(items) => items.iter_mut().for_each(discovery),
+        _ => {}
+    }
+}
+
 /// The symbol of a time that is about now.
 fn time(text: &str) -> Option<&'static str> {
     let parsed: Timestamp = text.parse().ok()?;
@@ -223,6 +244,22 @@ mod tests {
         let mut n = Normaliser::default();
         let value = n.apply(json!({"metadata": {"generateName": "a-", "name": "a-x7zzz"}}), false);
         assert_eq!(value["metadata"]["name"], "<generated 1 of 7>");
+    }
+
+    #[test]
+    fn resources_of_a_group_are_told_in_any_order() {
+        let list = |names: [&str; 3]| {
+            let resources = names.map(|name| json!({"name": name, "kind": "X"}));
+            json!({"body": {"kind": "APIResourceList", "resources": resources}})
+        };
+        let mut n = Normaliser::default();
+        let names = ["relics", "widgets", "widgets/status"];
+        assert_eq!(n.apply(list(["widgets", "widgets/status", "relics"]), false), list(names));
+        let versions = |names: [&str; 2]| {
+            let resources = names.map(|name| json!({"resource": name}));
+            json!({"body": {"items": [{"versions": [{"version": "v1", "freshness": "Current", "resources": resources}]}]}})
+        };
+        assert_eq!(n.apply(versions(["widgets", "relics"]), false), versions(["relics", "widgets"]));
     }
 
     #[test]
