@@ -14,6 +14,9 @@ static TIME: LazyLock<regex::Regex> =
     LazyLock::new(|| pattern(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"));
 /// How far back a server remembers, behind the revision that is too old for it.
 static OLDEST: LazyLock<regex::Regex> = LazyLock::new(|| pattern(r"(too old resource version: [0-9]+) \([0-9]+\)"));
+/// The newest revision, beside one that is not there yet.
+static NEWEST: LazyLock<regex::Regex> =
+    LazyLock::new(|| pattern(r"(Too large resource version: [0-9]+, current: )[0-9]+"));
 static NUMBER: LazyLock<regex::Regex> = LazyLock::new(|| pattern("[0-9]+"));
 
 #[allow(clippy::expect_used, reason = "the patterns are constants")]
@@ -120,6 +123,7 @@ impl Normaliser {
             new = new.replace(name.as_str(), &format!("<generated {} of {}>", at + 1, name.len()));
         }
         new = OLDEST.replace_all(&new, "$1 (<oldest>)").into_owned();
+        new = NEWEST.replace_all(&new, "$1<newest>").into_owned();
         let lower = new.to_ascii_lowercase();
         if lower.contains("resource version") || lower.contains("resourceversion") {
             let known = &self.revisions;
@@ -236,6 +240,8 @@ mod tests {
         n.apply(json!({"metadata": {"uid": "u", "resourceVersion": "41"}}), false);
         let text = n.apply(json!("ResourceVersion in object meta: 41, not 99"), false);
         assert_eq!(text, "ResourceVersion in object meta: <revision 1>, not 99");
+        let text = n.apply(json!("Timeout: Too large resource version: 99, current: 41"), false);
+        assert_eq!(text, "Timeout: Too large resource version: 99, current: <newest>");
         assert_eq!(n.apply(json!("2020-01-01T00:00:00Z"), false), "2020-01-01T00:00:00Z");
     }
 

@@ -150,7 +150,14 @@ async fn observe(client: &Client, case: &Case, name: &str) -> Result<Vec<Value>>
             body["metadata"]["name"] = json!(name);
         }
         let path = format!("{path}{query}");
-        observed.push(look(client.send("PATCH", &path, &header(media), body.to_string().into()).await?));
+        match client.send("PATCH", &path, &header(media), body.to_string().into()).await {
+            Ok(answer) => observed.push(look(answer)),
+            // A server that breaks off has failed in this case, which is told as any other difference.
+            Err(error) => {
+                observed.push(json!({"error": format!("{error:#}")}));
+                break;
+            }
+        }
     }
     Ok(observed)
 }

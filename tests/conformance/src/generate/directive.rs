@@ -109,3 +109,35 @@ fn unambiguous(patch: &mut Value) {
         gone.retain(|item| !added.contains(item));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directive_finds_its_place_in_an_empty_patch() {
+        for theme in ["configmap", "pod", "serviceaccount"] {
+            for (at, key, value) in common().into_iter().chain(special(theme)) {
+                let mut patch = json!({});
+                put(&mut patch, at, key, value.clone());
+                let place = patch.pointer(at).unwrap();
+                assert_eq!(if key == "-" { &place[0] } else { &place[key] }, &value, "{at} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_stays() {
+        let mut patch = json!({"data": "text", "secrets": 5});
+        put(&mut patch, "/data", "$patch", json!("delete"));
+        put(&mut patch, "/secrets", "-", json!({"$patch": "replace"}));
+        assert_eq!(patch, json!({"data": "text", "secrets": 5}));
+    }
+
+    #[test]
+    fn nothing_is_both_added_and_deleted() {
+        let mut patch = json!({"metadata": {"finalizers": ["a"], "$deleteFromPrimitiveList/finalizers": ["b", "a"]}});
+        unambiguous(&mut patch);
+        assert_eq!(patch["metadata"]["$deleteFromPrimitiveList/finalizers"], json!(["b"]));
+    }
+}
