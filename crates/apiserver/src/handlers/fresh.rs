@@ -21,9 +21,7 @@ pub(super) async fn wait(context: &Context, method: &Method) -> Result<(), Statu
     let end = Instant::now() + PATIENCE;
     while store.revision() < wanted {
         if Instant::now() >= end {
-            let mut status = too_large(wanted, store.revision());
-            status.retry_after_seconds = 1;
-            return Err(status);
+            return Err(too_large(wanted, store.revision()));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -57,5 +55,6 @@ fn wanted(context: &Context, method: &Method) -> Option<u64> {
 pub(super) fn too_large(requested: u64, current: u64) -> Status {
     let mut status = Status::timeout(&format!("Too large resource version: {requested}, current: {current}"));
     status.causes.push(Cause::new("ResourceVersionTooLarge", "Too large resource version", ""));
+    status.retry_after_seconds = 1;
     status
 }
