@@ -143,6 +143,13 @@ pub fn is_config_of(config: &str, namespace: &str) -> bool {
     config["namespace"] == namespace && config["images"].get(Component::Launcher.as_str()).is_some()
 }
 
+/// Whether a name is one that an installation gives, be it of an older or a newer version, so that a copy of an object of ours under
+/// another name is not taken for one.
+pub fn is_name_of_ours(name: &str) -> bool {
+    name.ends_with(".kubevirt.io")
+        || ["kubevirt", "virt-", "prometheus-kubevirt"].iter().any(|start| name.starts_with(start))
+}
+
 /// The definitions of our kinds. They are large and always the same, so they are generated once.
 fn definitions() -> Result<&'static [Value], RenderError> {
     static DEFINITIONS: OnceLock<Vec<Value>> = OnceLock::new();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use fv_api::config::CertificateRotation;
-use fv_api::{KubeVirt, KubeVirtStatus};
-use fv_render::install::{MANAGED_BY, MANAGER, OWNER, Object, ObjectId, is_config_of};
+use fv_api::{KubeVirt, KubeVirtSpec, KubeVirtStatus};
+use fv_render::install::{MANAGED_BY, MANAGER, OWNER, Object, ObjectId, is_config_of, is_name_of_ours, monitoring};
 use serde_json::Value;
 
 use super::FINALIZER;
@@ -77,25 +77,43 @@ impl Observed {
         follower(&self.kubevirt, &self.namespace) == Follower::Another
     }
 
-    /// Whether an object is ours to write.
-    pub(super) fn owns(&self, live: &Live) -> bool {
+    /// Whether an object is ours to write: it has our label, and it is where a label can be believed.
+    pub(super) fn owns(&self, id: &ObjectId, live: &Live) -> bool {
         label(&live.value, OWNER) == Some(&self.namespace)
+            && (self.wants(id) || (is_name_of_ours(&id.name) && self.is_guarded(id)))
     }
 
     /// Objects of another installation, and objects of others under names that ours would have.
     pub(super) fn foreign(&self) -> Vec<String> {
-        let wanted = |id: &ObjectId| {
-            let objects = self.target.as_ref().map(|target| target.objects.as_slice()).unwrap_or_default();
-            objects.iter().any(|object| object.id() == *id) || super::certificates::is_ours(id, &self.namespace)
-        };
-        let foreign = self.live.iter().filter(|(_, live)| !self.owns(live));
-        let found = foreign.filter(|(id, live)| wanted(id) || label(&live.value, MANAGED_BY) == Some(MANAGER));
+        let is_managed = |live: &Live| label(&live.value, MANAGED_BY) == Some(MANAGER);
+        let foreign = self.live.iter().filter(|(id, live)| !self.owns(id, live));
+        let found = foreign.filter(|(id, live)| {
+            self.wants(id) || (is_managed(live) && is_name_of_ours(&id.name) && self.is_guarded(id))
+        });
         found.map(|(id, _)| id.to_string()).collect()
     }
 
     /// Our objects.
     pub(super) fn owned(&self) -> impl Iterator<Item = (&ObjectId, &Live)> {
-        self.live.iter().filter(|(_, live)| self.owns(live))
+        self.live.iter().filter(|(id, live)| self.owns(id, live))
+    }
+
+    /// Whether the installation has an object of this name.
+    fn wants(&self, id: &ObjectId) -> bool {
+        let objects = self.target.as_ref().map(|target| target.objects.as_slice()).unwrap_or_default();
+        super::certificates::is_ours(id, &self.namespace) || objects.iter().any(|object| object.id() == *id)
+    }
+
+    /// Whether only administrators write where an object is: tenants may put any label on what they have, but they have nothing in our
+    /// namespace or outside of namespaces. The one object that goes elsewhere is the ServiceMonitor, where the resource says or said.
+    fn is_guarded(&self, id: &ObjectId) -> bool {
+        if id.namespace.is_empty() || id.namespace == self.namespace {
+            return true;
+        }
+        let installed = self.kubevirt.status.as_ref().and_then(|status| status.observed_deployment_config.as_deref());
+        let earlier = installed.and_then(|config| serde_json::from_str::<Value>(config).ok());
+        let earlier = earlier.and_then(|mut config| serde_json::from_value::<KubeVirtSpec>(config["spec"].take()).ok());
+        [Some(&self.kubevirt.spec), earlier.as_ref()].into_iter().flatten().any(|spec| monitoring::is_monitor(id, spec))
     }
 }
 

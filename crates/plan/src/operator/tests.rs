@@ -11,6 +11,7 @@ use crate::plan::Requeue;
 use fv_render::install::ObjectId;
 use world::World;
 
+mod ownership;
 mod world;
 
 /// What the log says, without what is not of interest.

@@ -4,9 +4,9 @@
 use fv_api::KubeVirtSpec;
 use serde_json::{Value, json};
 
-use super::Install;
 use super::rbac::{binding, role, rule};
 use super::services::PROMETHEUS;
+use super::{Install, ObjectId};
 
 pub mod rules;
 
@@ -51,6 +51,14 @@ impl Monitoring {
             })
             .collect()
     }
+}
+
+/// Whether an object is the ServiceMonitor of an installation with this spec, wherever its Prometheus is.
+pub fn is_monitor(id: &ObjectId, spec: &KubeVirtSpec) -> bool {
+    id.group == GROUP
+        && id.kind == "ServiceMonitor"
+        && id.name == NAME
+        && Monitoring::candidates(spec).iter().any(|candidate| candidate.monitor_namespace == id.namespace)
 }
 
 /// What Prometheus may in our namespace: find what it scrapes.

@@ -411,6 +411,19 @@ fn view_lets_look_and_edit_does_not_migrate() {
 }
 
 #[test]
+fn names_of_an_installation_are_told_from_others() {
+    for object in monitored(json!({"infra": {"replicas": 2}})) {
+        assert!(is_name_of_ours(&object.id().name), "{}", object.id());
+    }
+    for certificate in certificates::certificates("kubevirt") {
+        assert!(is_name_of_ours(certificate.secret), "{}", certificate.secret);
+    }
+    for theirs in ["my-kubevirt", "copy-of-virt-api", "admin", "kube-virt", ""] {
+        assert!(!is_name_of_ours(theirs), "{theirs}");
+    }
+}
+
+#[test]
 fn the_identifier_follows_what_is_installed_and_not_the_settings_components_read() {
     let id = |spec| {
         let kubevirt = kubevirt(spec);
