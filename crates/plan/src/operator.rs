@@ -12,7 +12,7 @@
 //!
 //! Invariants: an object that does not carry our label is never touched, and nothing is installed while there is one where ours
 //! would be, or another installation: it is named in the conditions. A resource that another operator follows is that one's. Every write names the version or UID of what it was decided
-//! on. Each effect may be the last before a crash: what is left to do is always read from the cluster again. Machines are not
+//! on. What secures connections is kept up first, whatever else is in the way. Each effect may be the last before a crash: what is left to do is always read from the cluster again. Machines are not
 //! the installation's: only a removal that may take them along deletes them.
 
 pub mod certificates;
@@ -22,6 +22,7 @@ mod observe;
 mod removal;
 mod rollout;
 mod status;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;

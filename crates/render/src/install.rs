@@ -22,7 +22,7 @@ mod rbac;
 mod services;
 #[cfg(test)]
 mod tests;
-mod webhooks;
+pub mod webhooks;
 mod workloads;
 
 pub use customize::CustomizeError;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use fv_admit::kubevirt_causes;
-use fv_api::config::CertificateRotation;
 use fv_api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use fv_plan::operator::certificates::{Authority, published};
 use fv_plan::operator::objects::Live;
@@ -113,7 +112,6 @@ async fn target(
             config: install.deployment_config()?.to_string(),
             registry: images.registry().to_owned(),
             version: images.version().to_owned(),
-            rotation: CertificateRotation::from_kubevirt(kubevirt).unwrap_or_default(),
         })
     };
     Ok(rendered().map_err(|error| error.to_string()))

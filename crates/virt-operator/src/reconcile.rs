@@ -93,10 +93,11 @@ async fn all(client: &Client, settings: &Settings, memory: &mut Memory, clock: C
             return Ok(Requeue::OnChange);
         };
         let elder = name_of(&first);
+        let followed = Box::pin(one(client, settings, first, Vec::new(), memory, clock)).await;
         for other in known {
             Box::pin(one(client, settings, other, vec![elder.clone()], &mut Memory::default(), clock)).await?;
         }
-        let (is_idle, next) = Box::pin(one(client, settings, first, Vec::new(), memory, clock)).await?;
+        let (is_idle, next) = followed?;
         requeue = next;
         if is_idle {
             return Ok(requeue);

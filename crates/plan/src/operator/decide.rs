@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::rollout::{self, Rollout};
 use super::status::{DEPLOYMENT_FAILED, EXISTING_DEPLOYMENT, State, news, of_state};
+use super::upkeep::{self, Upkeep};
 use super::{Effect, FINALIZER, Observed, POLL, Plan, Target, removal};
 use crate::plan::Requeue;
 
@@ -15,20 +16,21 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Plan {
     if observed.is_anothers() {
         return Plan::default();
     }
+    let upkeep = upkeep::plan(observed, now);
     if observed.is_deleting() {
-        return removal::decide(observed, now);
+        return upkeep.before(removal::decide(observed, now));
     }
     if let Some(refused) = refused(observed, now) {
-        return refused;
+        return upkeep.before(refused);
     }
     let target = match &observed.target {
         Ok(target) => target,
-        Err(message) => return failed(observed, DEPLOYMENT_FAILED, message.clone(), now),
+        Err(message) => return upkeep.before(failed(observed, DEPLOYMENT_FAILED, message.clone(), now)),
     };
     if let Some(adopt) = ensure_finalizer(observed) {
         return Plan { effects: vec![adopt], ..Plan::default() };
     }
-    install(observed, target, now)
+    install(observed, target, &upkeep, now)
 }
 
 /// Nothing is done, not even a finalizer set, where another installation is.
@@ -70,8 +72,8 @@ fn ensure_finalizer(observed: &Observed) -> Option<Effect> {
     Some(Effect::SetFinalizers { finalizers, resource_version: metadata.resource_version.clone().unwrap_or_default() })
 }
 
-fn install(observed: &Observed, target: &Target, now: Timestamp) -> Plan {
-    let rollout = rollout::plan(observed, target, now);
+fn install(observed: &Observed, target: &Target, upkeep: &Upkeep, now: Timestamp) -> Plan {
+    let rollout = rollout::plan(observed, target, upkeep);
     let state = match &observed.failure {
         Some(message) => State::Failed { reason: DEPLOYMENT_FAILED, message: message.clone() },
         None if rollout.is_settled() => State::Ready,
@@ -91,14 +93,14 @@ fn install(observed: &Observed, target: &Target, now: Timestamp) -> Plan {
     } else if rollout::is_new(observed, target) && !rollout::is_update(observed, target) {
         status.phase = Some(DEPLOYING.to_owned());
     }
-    let Rollout { mut effects, waiting, stale, generations, certificates_due } = rollout;
+    let Rollout { mut effects, waiting, stale, generations } = rollout;
     if !generations.is_empty() {
         status.generations = merged(status.generations, generations, is_ready);
     }
     if is_ready {
         effects.extend(stale);
     }
-    let requeue = match (waiting.is_empty(), certificates_due) {
+    let requeue = match (waiting.is_empty(), upkeep.due) {
         (false, _) => Requeue::After(POLL),
         (true, Some(due)) => Requeue::After(due),
         (true, None) => Requeue::OnChange,

@@ -21,7 +21,6 @@ pub struct Target {
     pub config: String,
     pub registry: String,
     pub version: String,
-    pub rotation: CertificateRotation,
 }
 
 /// A machine of a user.
@@ -66,6 +65,11 @@ pub struct Observed {
 impl Observed {
     pub(super) fn status(&self) -> KubeVirtStatus {
         self.kubevirt.status.clone().unwrap_or_default()
+    }
+
+    /// How certificates are renewed; as usual where the resource is invalid.
+    pub(super) fn rotation(&self) -> CertificateRotation {
+        CertificateRotation::from_kubevirt(&self.kubevirt).unwrap_or_default()
     }
 
     pub(super) fn is_deleting(&self) -> bool {

@@ -1,13 +1,12 @@
 //! From what the cluster has to what it should have: the next writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use fv_api::GenerationStatus;
 use fv_render::install::{ObjectId, Stage};
-use jiff::Timestamp;
 
 use super::objects::{generation_entry, is_as_wanted, is_ready, replacement, resource};
+use super::upkeep::Upkeep;
 use super::{Effect, Observed, Target, certificates};
 
 /// The first installation: virt-api answers before the API server is told to ask it, and before anybody needs its answers.
@@ -35,8 +34,6 @@ pub(super) struct Rollout {
     pub(super) stale: Vec<Effect>,
     /// `status.generations`.
     pub(super) generations: Vec<GenerationStatus>,
-    /// When a certificate is due.
-    pub(super) certificates_due: Option<Duration>,
 }
 
 impl Rollout {
@@ -63,19 +60,17 @@ pub(super) fn is_update(observed: &Observed, target: &Target) -> bool {
 
 /// Works out what is left. While a new installation is rolled out each stage waits for the one before it; a finished one is
 /// kept as it should be everywhere at once.
-pub(super) fn plan(observed: &Observed, target: &Target, now: Timestamp) -> Rollout {
+pub(super) fn plan(observed: &Observed, target: &Target, upkeep: &Upkeep) -> Rollout {
     let order = if is_update(observed, target) { UPDATE } else { INSTALL };
     let is_gated = is_new(observed, target);
-    let (renewals, certificates_due) =
-        certificates::renewals(&observed.authority, target.rotation, &observed.namespace, now);
     let written = written(observed);
-    let mut rollout = Rollout { certificates_due, ..Rollout::default() };
+    let mut rollout = Rollout { effects: upkeep.effects(), ..Rollout::default() };
     for stage in order {
-        if stage == Stage::Certificates {
-            rollout.effects.extend(renewals.iter().cloned().map(Effect::Certificates));
+        if stage == Stage::Certificates && !upkeep.is_begun {
+            rollout.effects.extend(upkeep.renewals.iter().cloned().map(Effect::Certificates));
         }
         // What the API server is to trust is settled first.
-        if stage != Stage::Registration || renewals.is_empty() {
+        if stage != Stage::Registration || (upkeep.renewals.is_empty() && upkeep.bundles.is_empty()) {
             for object in target.objects.iter().filter(|object| object.stage == stage) {
                 look_at(observed, &object.value, &written, &mut rollout);
             }

@@ -34,6 +34,21 @@ pub(super) fn objects(install: &Install<'_>) -> Vec<Value> {
     objects
 }
 
+/// A live object that makes the API server call us, changed so that it trusts `bundle` (PEM) and is otherwise as it was. None where it
+/// does already.
+pub fn with_bundle(live: &Value, bundle: &str) -> Option<Value> {
+    let bundle = json!(STANDARD.encode(bundle));
+    let mut value = live.clone();
+    let hooks = value.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten();
+    for hook in hooks.filter_map(|hook| hook.get_mut("clientConfig")).filter(|client| client.get("service").is_some()) {
+        hook["caBundle"] = bundle.clone();
+    }
+    if let Some(spec) = value.get_mut("spec").filter(|spec| spec.get("service").is_some()) {
+        spec["caBundle"] = bundle;
+    }
+    (value != *live).then_some(value)
+}
+
 struct Webhooks<'a> {
     namespace: &'a str,
     bundle: &'a str,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fv_api::config::CertificateRotation;
 use fv_api::{KubeVirt, KubeVirtStatus};
 use fv_render::install::{ImageSource, Install, Monitoring, ObjectId, certificates as rendered};
 use jiff::{SignedDuration, Timestamp};
@@ -179,7 +178,6 @@ impl World {
             config: install.deployment_config().unwrap().to_string(),
             registry: images.registry().to_owned(),
             version: images.version().to_owned(),
-            rotation: CertificateRotation::from_kubevirt(&kubevirt).unwrap(),
         };
         Some(Observed {
             kubevirt,
