@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::rollout::{self, Rollout};
-use super::status::{DEPLOYMENT_FAILED, EXISTING_DEPLOYMENT, State, news, of_state};
+use super::status::{ANOTHER_NAMESPACE, DEPLOYMENT_FAILED, EXISTING_DEPLOYMENT, State, news, of_state};
 use super::upkeep::{self, Upkeep};
 use super::{Effect, FINALIZER, Observed, POLL, Plan, Target, removal};
 use crate::plan::Requeue;
@@ -15,6 +15,9 @@ const DEPLOYED: &str = "Deployed";
 pub fn decide(observed: &Observed, now: Timestamp) -> Plan {
     if observed.is_anothers() {
         return Plan::default();
+    }
+    if observed.is_elsewhere() {
+        return elsewhere(observed, now);
     }
     let upkeep = upkeep::plan(observed, now);
     if observed.is_deleting() {
@@ -31,6 +34,22 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Plan {
         return Plan { effects: vec![adopt], ..Plan::default() };
     }
     install(observed, target, &upkeep, now)
+}
+
+/// A resource for which we would install half here and half there. It may be that of an operator which has not come to it yet, so only
+/// its conditions are written.
+fn elsewhere(observed: &Observed, now: Timestamp) -> Plan {
+    if observed.is_deleting() {
+        return Plan::default();
+    }
+    let metadata = &observed.kubevirt.metadata;
+    let message = format!(
+        "KubeVirt resource {} is in namespace {}, and this operator installs in its own namespace {} only: make the resource there instead",
+        metadata.name.as_deref().unwrap_or_default(),
+        metadata.namespace.as_deref().unwrap_or_default(),
+        observed.namespace,
+    );
+    failed(observed, ANOTHER_NAMESPACE, message, now)
 }
 
 /// Nothing is done, not even a finalizer set, where another installation is.

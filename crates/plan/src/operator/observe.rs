@@ -81,6 +81,11 @@ impl Observed {
         follower(&self.kubevirt, &self.namespace) == Follower::Another
     }
 
+    /// Whether the resource is in another namespace than its operator, which has not followed it so far.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        follower(&self.kubevirt, &self.namespace) == Follower::Elsewhere
+    }
+
     /// Whether an object is ours to write: it has our label, and it is where a label can be believed.
     pub(super) fn owns(&self, id: &ObjectId, live: &Live) -> bool {
         label(&live.value, OWNER) == Some(&self.namespace)
@@ -129,20 +134,24 @@ enum Follower {
     Another,
     /// Nobody, or the operator of this namespace has refused it so far.
     Nobody,
+    /// Nobody yet, and the operator of this namespace never will.
+    Elsewhere,
 }
 
 fn follower(kubevirt: &KubeVirt, namespace: &str) -> Follower {
+    let is_here = kubevirt.metadata.namespace.as_deref() == Some(namespace);
+    let nobody = if is_here { Follower::Nobody } else { Follower::Elsewhere };
     let begun = || kubevirt.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER);
     match kubevirt.status.as_ref().and_then(|status| status.target_deployment_config.as_deref()) {
-        None | Some("") => Follower::Nobody,
+        None | Some("") => nobody,
         Some(config) if !is_config_of(config, namespace) => Follower::Another,
         Some(_) if begun() => Follower::This,
-        Some(_) => Follower::Nobody,
+        Some(_) => nobody,
     }
 }
 
 /// KubeVirt resources in the order in which they count: the one that the operator of this namespace follows; those of other operators, beside
-/// which none is begun, however old it is; then the oldest. Ages are in whole seconds, so names decide between equals.
+/// which none is begun, however old it is; then the oldest; last those of other namespaces. Ages are in whole seconds, so names decide between equals.
 pub fn in_order(mut kubevirts: Vec<KubeVirt>, namespace: &str) -> Vec<KubeVirt> {
     kubevirts.sort_by_cached_key(|kubevirt| {
         let meta = &kubevirt.metadata;

@@ -14,6 +14,7 @@ const DEGRADED: &str = "Degraded";
 
 /// Why an operator does nothing.
 pub(super) const EXISTING_DEPLOYMENT: &str = "ExistingDeployment";
+pub(super) const ANOTHER_NAMESPACE: &str = "AnotherNamespace";
 pub(super) const DEPLOYMENT_FAILED: &str = "DeploymentFailed";
 pub(super) const DELETION_FAILED: &str = "DeletionFailed";
 
@@ -101,7 +102,7 @@ pub(super) fn of_state(observed: &Observed, state: &State, now: Timestamp) -> Ku
     if let Some(outdated) = observed.outdated {
         status.outdated_virtual_machine_instance_workloads = Some(i32::try_from(outdated).unwrap_or(i32::MAX));
     }
-    if let (Some(target), false) = (target, observed.is_deleting()) {
+    if let (Some(target), false) = (target, observed.is_deleting() || observed.is_elsewhere()) {
         status.target_deployment_config = Some(target.config.clone());
         status.target_deployment_id = Some(target.identifier.clone());
         status.target_kube_virt_registry = Some(target.registry.clone());

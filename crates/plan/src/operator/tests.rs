@@ -11,7 +11,9 @@ use crate::plan::Requeue;
 use fv_render::install::ObjectId;
 use world::World;
 
+mod elsewhere;
 mod ownership;
+mod upkeep;
 mod world;
 
 /// What the log says, without what is not of interest.

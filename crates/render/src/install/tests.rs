@@ -411,6 +411,19 @@ fn view_lets_look_and_edit_does_not_migrate() {
 }
 
 #[test]
+fn a_bundle_is_changed_wherever_the_api_server_calls_us_and_nothing_else_is() {
+    let objects = objects(json!({}));
+    let callers: Vec<&Object> = objects.iter().filter(|object| object.stage == Stage::Registration).collect();
+    assert_eq!(callers.len(), 5);
+    for object in callers {
+        assert_eq!(webhooks::with_bundle(&object.value, "PEM"), None, "{}", object.id());
+        let changed = webhooks::with_bundle(&object.value, "other").unwrap();
+        assert!(!changed.to_string().contains("UEVN"), "{}", object.id());
+        assert_eq!(webhooks::with_bundle(&changed, "PEM").as_ref(), Some(&object.value));
+    }
+}
+
+#[test]
 fn names_of_an_installation_are_told_from_others() {
     for object in monitored(json!({"infra": {"replicas": 2}})) {
         assert!(is_name_of_ours(&object.id().name), "{}", object.id());
