@@ -32,6 +32,7 @@ fn certificates_and_bundles_are_kept_up_while_a_rollout_is_stuck() {
     assert_eq!(world.status().observed_kube_virt_version.as_deref(), Some("v1"), "the rollout is stuck");
     assert!(writes(&world, "replace", &["Deployment kubevirt"]).is_empty());
     world.broken.clear();
+    world.settle();
     world.run();
     assert_eq!(world.status().observed_kube_virt_version.as_deref(), Some("v2"));
 }
