@@ -17,6 +17,7 @@
 
 pub mod certificates;
 mod decide;
+mod drift;
 pub mod objects;
 mod observe;
 mod removal;

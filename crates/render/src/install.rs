@@ -32,6 +32,8 @@ pub use object::{Object, ObjectId, Stage};
 
 /// Label of everything an operator of ours installed; its value is the operator's namespace.
 pub const OWNER: &str = "ferrovirt.io/installed-by";
+/// Namespace of the cluster's own components, where one of our bindings is: to a role of the API server's.
+pub const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Label that upstream's operator puts on what it installs too.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

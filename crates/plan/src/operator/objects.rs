@@ -1,7 +1,9 @@
-//! One object: is it as wanted, is it ready, and what to write in its place.
+//! One object: is it ready, and what to write in its place.
 
 use fv_render::install::{ObjectId, Stage};
 use serde_json::{Map, Value};
+
+use super::drift::is_unwanted_label;
 
 /// An object as the cluster has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,41 +26,6 @@ impl Live {
     }
 }
 
-/// Whether the live object has all of what is wanted. What others or the API server added beside it is found by the generation
-/// of kinds that have one; lists must be the same.
-pub fn is_as_wanted(live: &Live, wanted: &Value, written: Option<i64>) -> bool {
-    let is_untouched = match (live.generation(), written) {
-        (Some(generation), Some(written)) => generation == written,
-        (Some(_), None) => false,
-        (None, _) => true,
-    };
-    is_untouched && contains(&live.value, wanted)
-}
-
-pub(super) fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(live) => contains(live, value),
-            None => is_nothing(value),
-        }),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-        }
-        _ => live == wanted,
-    }
-}
-
-/// What the API server leaves out when it stores an object.
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Bool(true) | Value::Number(_) => false,
-    }
-}
-
 /// What to put in the place of `live`: the wanted object with the version it replaces, the labels, annotations, finalizers and
 /// owners that others gave it, and the fields that the cluster itself assigned.
 pub fn replacement(live: &Live, wanted: &Value) -> Value {
@@ -71,6 +38,9 @@ pub fn replacement(live: &Live, wanted: &Value) -> Value {
     }
     for key in ["labels", "annotations"] {
         let mut merged: Map<String, Value> = old[key].as_object().cloned().unwrap_or_default();
+        if key == "labels" {
+            merged.retain(|label, _| !is_unwanted_label(label, wanted));
+        }
         merged.extend(wanted["metadata"][key].as_object().cloned().unwrap_or_default());
         if !merged.is_empty() {
             value["metadata"][key] = Value::Object(merged);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use fv_api::config::CertificateRotation;
 use fv_api::{KubeVirt, KubeVirtSpec, KubeVirtStatus};
-use fv_render::install::{MANAGED_BY, MANAGER, OWNER, Object, ObjectId, is_config_of, is_name_of_ours, monitoring};
+use fv_render::install::{
+    MANAGED_BY, MANAGER, OWNER, Object, ObjectId, SYSTEM_NAMESPACE, is_config_of, is_name_of_ours, monitoring,
+};
 use serde_json::Value;
 
 use super::FINALIZER;
@@ -114,9 +116,9 @@ impl Observed {
     }
 
     /// Whether only administrators write where an object is: tenants may put any label on what they have, but they have nothing in our
-    /// namespace or outside of namespaces. The one object that goes elsewhere is the ServiceMonitor, where the resource says or said.
+    /// namespace, that of the cluster's own components or outside of namespaces. The one object that goes elsewhere is the ServiceMonitor, where the resource says or said.
     fn is_guarded(&self, id: &ObjectId) -> bool {
-        if id.namespace.is_empty() || id.namespace == self.namespace {
+        if ["", &self.namespace, SYSTEM_NAMESPACE].contains(&id.namespace.as_str()) {
             return true;
         }
         let installed = self.kubevirt.status.as_ref().and_then(|status| status.observed_deployment_config.as_deref());

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fv_api::GenerationStatus;
 use fv_render::install::{ObjectId, Stage};
 
-use super::objects::{generation_entry, is_as_wanted, is_ready, replacement, resource};
+use super::drift::{is_as_wanted, must_be_made_anew};
+use super::objects::{generation_entry, is_ready, replacement, resource};
 use super::upkeep::Upkeep;
 use super::{Effect, Observed, Target, certificates};
 
@@ -100,6 +101,10 @@ fn look_at(
     };
     if live.is_leaving() {
         rollout.waiting.push(id);
+        return;
+    }
+    if must_be_made_anew(&live.value, wanted) {
+        rollout.effects.push(Effect::Delete { uid: live.uid().to_owned(), id });
         return;
     }
     let known = observed.written.get(&id).or_else(|| written.get(&key(&id))).copied();

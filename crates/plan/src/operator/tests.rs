@@ -5,12 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::objects::{contains, is_ready, resource};
+use super::drift::contains;
+use super::objects::{is_ready, resource};
 use super::*;
 use crate::plan::Requeue;
 use fv_render::install::ObjectId;
 use world::World;
 
+mod drift;
 mod elsewhere;
 mod ownership;
 mod upkeep;

@@ -26,7 +26,7 @@ fn labels_of_ours_on_objects_of_tenants_and_on_copies_make_them_not_ours() {
     for theirs in [
         labelled("v1", "ConfigMap", Some("shop"), "kubevirt-ca"),
         labelled("apps/v1", "Deployment", Some("shop"), "virt-api"),
-        labelled(rbac, "RoleBinding", Some("kube-system"), "kubevirt-operator"),
+        labelled(rbac, "RoleBinding", Some("shop"), "kubevirt-apiserver-auth-reader"),
         labelled(monitors, "ServiceMonitor", Some("shop"), "prometheus-kubevirt-rules"),
         labelled(monitors, "ServiceMonitor", Some("monitoring"), "shop"),
         labelled(rbac, "ClusterRole", None, "copy-of-kubevirt.io:admin"),
@@ -79,4 +79,14 @@ fn a_service_monitor_goes_with_the_prometheus_it_was_for() {
     let monitor = |namespace: &str| format!("ServiceMonitor {namespace}/prometheus-kubevirt-rules");
     assert!(names(&world).contains(&monitor("after")));
     assert!(!names(&world).contains(&monitor("before")), "{:?}", world.log);
+}
+
+#[test]
+fn a_removal_finds_everything_of_ours_also_when_the_resource_is_invalid() {
+    let mut world = World::new(json!({"monitorNamespace": "watchers"}));
+    world.is_monitored = true;
+    world.run();
+    let mut observed = world.observe().unwrap();
+    observed.target = Err("spec.imageTag: no tag".into());
+    assert_eq!(observed.owned().count(), world.live.len());
 }

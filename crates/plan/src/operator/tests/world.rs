@@ -123,8 +123,8 @@ impl World {
         if has_generation {
             value["metadata"]["generation"] = json!(generation);
         }
-        if let Some(old) = old {
-            value["status"] = old.value["status"].clone();
+        if let Some(status) = old.and_then(|old| old.value.get("status")) {
+            value["status"] = status.clone();
         }
         self.live.insert(id, Live { value });
         has_generation.then_some(generation)

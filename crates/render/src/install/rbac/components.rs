@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::install::SYSTEM_NAMESPACE;
 use crate::install::monitoring::GROUP;
 
 use super::{HANDLER_ACCOUNT, binding, cluster_role, named, role, rule, service_account};
@@ -41,7 +42,7 @@ fn api(namespace: &str) -> Vec<Value> {
         // Whose word about a user's identity it may take; the role is the API server's own.
         binding(
             "kubevirt-apiserver-auth-reader",
-            Some("kube-system"),
+            Some(SYSTEM_NAMESPACE),
             "extension-apiserver-authentication-reader",
             subject,
         ),
