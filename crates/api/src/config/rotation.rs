@@ -10,6 +10,8 @@ use crate::{CertConfig, KubeVirt};
 const HOUR: u64 = 3600;
 /// A certificate must outlast a component that is away for a while, and renewals must not come faster than they are mounted.
 const SHORTEST: Duration = Duration::from_secs(600);
+/// A renewal that fails is tried again for so long before the certificate ends, and the next one comes no sooner.
+const MARGIN: Duration = Duration::from_secs(300);
 
 /// Lifetimes of the certificate authority and of what it signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ impl Default for CertificateRotation {
 }
 
 impl CertificateRotation {
-    /// What a KubeVirt resource asks for. `renewBefore` is a fifth of a given `duration` unless it is given too.
+    /// What a KubeVirt resource asks for. `renewBefore` is a fifth of a given `duration`, but no less than five minutes, unless it is given too.
     pub fn from_kubevirt(kubevirt: &KubeVirt) -> Result<Self, ConfigError> {
         let default = Self::default();
         let own = kubevirt.spec.certificate_rotate_strategy.as_ref().and_then(|strategy| strategy.self_signed.as_ref());
@@ -83,11 +85,15 @@ fn lifetime(
     }
     let renew_before = match &given.renew_before {
         Some(text) => go_duration(text, renew_at)?,
-        None => duration / 5,
+        None => MARGIN.max(duration / 5),
     };
-    if renew_before.is_zero() || renew_before >= duration {
+    if renew_before < MARGIN || duration.saturating_sub(renew_before) < MARGIN {
         let value = given.renew_before.clone().unwrap_or_default();
-        return Err(ConfigError { field: renew_at, value, way_out: "more than 0 and less than the duration" });
+        return Err(ConfigError {
+            field: renew_at,
+            value,
+            way_out: "at least 5m, and at least 5m less than the duration",
+        });
     }
     Ok(Lifetime { duration, renew_before })
 }
@@ -135,6 +141,7 @@ mod tests {
         });
         assert_eq!(rotation(both), Ok(minutes((2880, 960), (90, 20))));
         assert_eq!(rotation(json!({"server": {"duration": "50m"}})), Ok(minutes((10_080, 2016), (50, 10))));
+        assert_eq!(rotation(json!({"server": {"duration": "10m"}})), Ok(minutes((10_080, 2016), (10, 5))));
     }
 
     #[test]
@@ -150,11 +157,15 @@ mod tests {
             (json!({"server": {"duration": "1m"}}), "server.duration: \"1m\" is not valid: use at least 10m"),
             (
                 json!({"server": {"duration": "1h", "renewBefore": "1h"}}),
-                "server.renewBefore: \"1h\" is not valid: use more than 0 and less than the duration",
+                "server.renewBefore: \"1h\" is not valid: use at least 5m, and at least 5m less than the duration",
             ),
             (
                 json!({"server": {"duration": "1h", "renewBefore": "0s"}}),
-                "server.renewBefore: \"0s\" is not valid: use more than 0 and less than the duration",
+                "server.renewBefore: \"0s\" is not valid: use at least 5m, and at least 5m less than the duration",
+            ),
+            (
+                json!({"ca": {"duration": "48h", "renewBefore": "47h59m"}}),
+                "ca.renewBefore: \"47h59m\" is not valid: use at least 5m, and at least 5m less than the duration",
             ),
             (
                 json!({"ca": {"duration": "1h"}}),

@@ -97,15 +97,20 @@ pub fn renewals(
     }
     alarms.extend(authority.published.iter().map(|known| known.not_after));
     let mut steps = Vec::new();
+    // What ends with its authority lasts no longer when it is signed anew: it waits for the next authority.
+    let renew_at = |leaf: &LeafCertificate| match leaf.not_after < current.not_after {
+        true => before(leaf.not_after, rotation.server.renew_before),
+        false => current.not_after,
+    };
     for certificate in rendered::certificates(namespace) {
         match authority.leaves.get(certificate.secret) {
             Some(leaf)
                 if leaf.issuer == current.fingerprint
                     && leaf.common_name == certificate.common_name
                     && leaf.dns_names == certificate.dns_names
-                    && before(leaf.not_after, rotation.server.renew_before) > now =>
+                    && renew_at(leaf) > now =>
             {
-                alarms.push(before(leaf.not_after, rotation.server.renew_before));
+                alarms.push(renew_at(leaf));
             }
             _ => steps.push(CertificateStep::Issue { certificate, lifetime: rotation.server }),
         }

@@ -474,6 +474,22 @@ fn certificates_are_renewed_with_overlap_for_ever() {
 }
 
 #[test]
+fn certificates_that_end_with_their_authority_are_not_signed_again_and_again() {
+    let lifetimes =
+        json!({"ca": {"duration": "24h", "renewBefore": "2h"}, "server": {"duration": "24h", "renewBefore": "4h"}});
+    let mut world = installed(json!({"certificateRotateStrategy": {"selfSigned": lifetimes}}));
+    for _ in 0..(2 * 24 * 2) {
+        world.now += SignedDuration::from_mins(30);
+        world.run();
+        for (name, leaf) in &world.authority.leaves {
+            assert!(leaf.not_after > world.now, "{name} ran out");
+        }
+    }
+    assert_eq!(writes(&world, "promote", &[""]).len(), 2);
+    assert_eq!(writes(&world, "issue", &[""]).len(), 2 * 5);
+}
+
+#[test]
 fn an_authority_that_ran_out_is_replaced_at_once() {
     let mut world = installed(json!({}));
     world.now += SignedDuration::from_hours(24 * 30);
