@@ -79,6 +79,21 @@ daemon() {
   service start "$place" "$service"
 }
 
+# launch PLACE FILE: what `daemon` wrote down.
+launch() {
+  rm -f "$2.pid"
+  # Twice forked: its parent becomes the first process of the place, which reaps it at once.
+  enter "$1" setsid --fork sh "$2"
+  wait_for 10 "the start of ${2##*/} in $1" test -s "$2.pid"
+}
+
+# kubelet_answers PLACE FILE. It ends where its runtime is not ready for it yet; like a service manager, this starts it again then.
+kubelet_answers() {
+  enter "$1" curl -fsS --max-time 2 http://127.0.0.1:10248/healthz && return
+  enter "$1" kill -0 "$(cat "$2.pid")" || launch "$1" "$2"
+  return 1
+}
+
 # service start|stop|kill|restart PLACE SERVICE. Stopping waits until it has ended.
 service() {
   local action=$1 place=$2 service=$3 file pid
@@ -88,10 +103,8 @@ service() {
   case $action in
     start)
       [ -z "$pid" ] || ! enter "$place" kill -0 "$pid" 2>/dev/null || return 0
-      rm -f "$file.pid"
-      # Twice forked: its parent becomes the first process of the place, which reaps it at once.
-      enter "$place" setsid --fork sh "$file"
-      wait_for 10 "the start of $service in $place" test -s "$file.pid"
+      launch "$place" "$file"
+      [ "$service" != kubelet ] || wait_for 60 "$service in $place" kubelet_answers "$place" "$file"
       ;;
     stop | kill)
       [ -n "$pid" ] || return 0
