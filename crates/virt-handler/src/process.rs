@@ -1,27 +1,60 @@
 //! What the kernel knows of QEMU processes, independent of libvirt.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-fn processes() -> impl Iterator<Item = std::path::PathBuf> {
-    let numeric = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(move |entry| numeric(entry))
-        .map(|entry| entry.path())
+use rustix::io::Errno;
+
+const PROC: &str = "/proc";
+
+/// The directories of all processes.
+fn processes(proc: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(proc)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// What was read of a process; `None`: it has ended meanwhile.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 /// Whether a QEMU process of the domain `name` lives. A dead process that was not reaped yet has no command line and does not count.
-pub fn qemu_alive(name: &str) -> bool {
+///
+/// # Errors
+/// None was found, but not every process could be looked at.
+pub fn qemu_alive(name: &str) -> io::Result<bool> {
+    alive_in(Path::new(PROC), name)
+}
+
+fn alive_in(proc: &Path, name: &str) -> io::Result<bool> {
     let exact = format!("guest={name}");
     let followed = format!("guest={name},");
-    processes().any(|process| {
-        let Ok(command) = std::fs::read(process.join("cmdline")) else { return false };
-        command
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == exact.as_bytes() || argument.starts_with(followed.as_bytes()))
-    })
+    let is_guest = |argument: &[u8]| argument == exact.as_bytes() || argument.starts_with(followed.as_bytes());
+    let mut unread = None;
+    for process in processes(proc)? {
+        match unless_gone(std::fs::read(process.join("cmdline"))) {
+            Ok(Some(command)) if command.split(|byte| *byte == 0).any(is_guest) => return Ok(true),
+            Ok(_) => {}
+            // Another one may be the guest all the same.
+            Err(error) => unread = Some(error),
+        }
+    }
+    unread.map_or(Ok(false), Err)
 }
 
 /// What a process has used.
@@ -59,8 +92,15 @@ fn parse_stats(text: &str, ticks_per_second: u64, page: u64) -> Option<ProcessSt
 }
 
 /// The host users under which processes run.
-pub fn users_with_processes() -> std::collections::BTreeSet<u32> {
-    processes().filter_map(|process| Some(process.metadata().ok()?.uid())).collect()
+///
+/// # Errors
+/// Not every process could be looked at.
+pub fn users_with_processes() -> io::Result<BTreeSet<u32>> {
+    let mut users = BTreeSet::new();
+    for process in processes(Path::new(PROC))? {
+        users.extend(unless_gone(process.metadata())?.map(|meta| meta.uid()));
+    }
+    Ok(users)
 }
 
 #[cfg(test)]
@@ -75,17 +115,44 @@ mod tests {
             std::process::Command::new("sleep").arg0(argument).arg("120").spawn().unwrap()
         };
         use std::os::unix::process::CommandExt;
-        assert!(!qemu_alive(&name));
+        assert!(!qemu_alive(&name).unwrap());
         let mut child = spawn(format!("guest={name},debug-threads=on"));
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while !qemu_alive(&name) {
+        while !qemu_alive(&name).unwrap() {
             assert!(std::time::Instant::now() < deadline, "not found");
             std::thread::yield_now();
         }
-        assert!(!qemu_alive(&name[..name.len() - 1]));
+        assert!(!qemu_alive(&name[..name.len() - 1]).unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!qemu_alive(&name));
+        assert!(!qemu_alive(&name).unwrap());
+    }
+
+    #[test]
+    fn guest_counts_as_gone_only_if_every_process_was_looked_at() {
+        use std::fs::{create_dir, create_dir_all, write};
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        let (gone, none) = (io::ErrorKind::NotFound, proc.join("none"));
+        assert_eq!(alive_in(&none, "vm").map_err(|error| error.kind()), Err(gone), "no /proc");
+        create_dir(proc.join("1")).unwrap();
+        assert!(!alive_in(proc, "vm").unwrap(), "a process that has just ended has no command line any more");
+        // Reading a directory fails, and not because it is gone.
+        create_dir_all(proc.join("2/cmdline")).unwrap();
+        assert!(alive_in(proc, "vm").is_err());
+        create_dir(proc.join("3")).unwrap();
+        write(proc.join("3/cmdline"), "qemu\0-name\0guest=vm,debug-threads=on\0").unwrap();
+        assert!(alive_in(proc, "vm").unwrap(), "found is found");
+        assert!(alive_in(proc, "v").is_err());
+    }
+
+    #[test]
+    fn only_what_has_ended_is_passed_over() {
+        for (error, passed) in
+            [(Errno::NOENT, true), (Errno::SRCH, true), (Errno::MFILE, false), (Errno::ACCESS, false)]
+        {
+            assert_eq!(unless_gone::<()>(Err(error.into())).is_ok(), passed, "{error}");
+        }
     }
 
     #[test]
@@ -105,6 +172,6 @@ mod tests {
 
     #[test]
     fn our_own_user_has_processes() {
-        assert!(users_with_processes().contains(&rustix::process::geteuid().as_raw()));
+        assert!(users_with_processes().unwrap().contains(&rustix::process::geteuid().as_raw()));
     }
 }

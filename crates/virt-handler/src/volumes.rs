@@ -64,6 +64,11 @@ pub enum VolumeError {
          chgrp 107 and chmod g+rw"
     )]
     Denied { file: String, uid: u32, gid: u32, mode: u32, verb: &'static str },
+    #[error(
+        "{path:?} of the node belongs to {uid}:{gid} with mode {mode:03o}: it was not made for a guest and is given to none; if it is \
+         the image of one, say so with chown 107:107"
+    )]
+    Foreign { path: String, uid: u32, gid: u32, mode: u32 },
 }
 
 impl VolumeError {

@@ -95,8 +95,12 @@ impl Worker {
     async fn observe_process(&self) -> ProcessFact {
         let name = fv_domain::domain_name(self.shared.uuid);
         match tokio::task::spawn_blocking(move || process::qemu_alive(&name)).await {
-            Ok(true) => ProcessFact::Alive,
-            Ok(false) => ProcessFact::Dead,
+            Ok(Ok(true)) => ProcessFact::Alive,
+            Ok(Ok(false)) => ProcessFact::Dead,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "processes cannot be looked at: whether the guest lives is not known");
+                ProcessFact::NotAsked
+            }
             Err(_) => ProcessFact::NotAsked,
         }
     }

@@ -23,6 +23,7 @@ use crate::kubelet;
 use crate::ports::{DiskRequest, QemuProcess};
 use crate::process;
 use crate::share::ShareDir;
+use crate::store::StoreError;
 use crate::vm::facts::GuestLink;
 use crate::vm::record::{Defined, Record, Stage};
 use fv_plan::EventKind;
@@ -70,7 +71,11 @@ impl Worker {
                     uid
                 }
                 None => {
-                    let users = process::users_with_processes();
+                    let users = process::users_with_processes().map_err(|source| StoreError::Io {
+                        step: "look for the users of processes in",
+                        path: "/proc".into(),
+                        source,
+                    })?;
                     node.store.allocate_uid(|uid| users.contains(&uid))?
                 }
             };

@@ -60,8 +60,10 @@ impl Handler {
             return true;
         }
         let (node, uid) = (std::sync::Arc::clone(&self.inner.node), uid.to_owned());
-        let look =
-            move || !matches!(node.store.read(&uid), Ok(None)) || process::qemu_alive(&fv_domain::domain_name(uuid));
+        let look = move || {
+            !matches!(node.store.read(&uid), Ok(None))
+                || process::qemu_alive(&fv_domain::domain_name(uuid)).unwrap_or(true)
+        };
         tokio::task::spawn_blocking(look).await.unwrap_or(true)
     }
 }

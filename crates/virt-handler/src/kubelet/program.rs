@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fv_api::config::{ClusterConfig, Engine};
-use fv_disk::{ImageStore, StoreConfig};
+use fv_disk::{GcPolicy, ImageStore, StoreConfig};
 use fv_host::cgroup::Hierarchy;
 use fv_host::netns::NetNs;
 use fv_host::network::NetworkSetup;
@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use super::libvirt::{PATIENCE, Watcher, find_libvirt};
 use super::node::{NodeKeeper, Virtualization};
 use super::replacement::Replaced;
-use super::{ContainerVolumes, KubeletCgroups, KubeletDisks, KubeletSandboxes};
+use super::{ContainerVolumes, KubeletCgroups, KubeletDisks, KubeletSandboxes, images};
 use crate::cluster::Cluster;
 use crate::disks::LocalDisks;
 use crate::{Handler, HandlerConfig, Ports, StartError, VOLUMES_DIR, start_with};
@@ -147,7 +147,10 @@ pub async fn run(
     let watcher = Watcher::new(Arc::clone(&hypervisor), endpoint.clone(), facts, os_image);
     let mut watching = tokio::spawn(watcher.run(shutdown.clone()));
 
-    let handler = start_handler(&options, &client, &endpoint, instance, hypervisor, &shutdown).await?;
+    let store = StoreConfig::new(options.state_dir.join("images"));
+    let store = Arc::new(tokio::task::spawn_blocking(move || ImageStore::open(store)).await??);
+    tasks.spawn(images::collect(Arc::clone(&store), GcPolicy::default(), shutdown.clone()));
+    let handler = start_handler(&options, &client, &endpoint, instance, hypervisor, store, &shutdown).await?;
     tasks.spawn(follow_settings(client.clone(), options.namespace.clone(), handler.clone(), shutdown.clone()));
     exporter.add(Arc::new(handler.clone()));
     let agent = fv_stream::node_server::router(Arc::new(handler.clone()), &options.node_name);
@@ -202,11 +205,9 @@ async fn start_handler(
     endpoint: &LibvirtEndpoint,
     instance: String,
     hypervisor: Arc<dyn Hypervisor>,
+    images: Arc<ImageStore>,
     shutdown: &CancellationToken,
 ) -> Result<Handler, ProgramError> {
-    let store = StoreConfig::new(options.state_dir.join("images"));
-    let images = tokio::task::spawn_blocking(move || ImageStore::open(store)).await??;
-    let images = Arc::new(images);
     let cluster = Cluster::new(client.clone());
     let socket = endpoint.socket.clone();
     // libvirtd opens taps, so they are made where it is.

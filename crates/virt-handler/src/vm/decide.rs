@@ -175,9 +175,13 @@ impl Plan {
 pub fn decide(o: &Observed) -> Plan {
     match (&o.domain, &o.record) {
         (DomainFact::Unknown, _) => Plan::wait(Some(Trouble::LibvirtUnreachable)),
-        (DomainFact::Absent, _) if o.process == ProcessFact::Alive => Plan::wait(Some(Trouble::LostByLibvirt)),
-        (DomainFact::Absent, None) => without_trace(o),
-        (DomainFact::Absent, Some(record)) => without_domain(o, record),
+        (DomainFact::Absent, record) => match (o.process, record) {
+            (ProcessFact::Alive, _) => Plan::wait(Some(Trouble::LostByLibvirt)),
+            // The kernel gave no answer: the guest may live.
+            (ProcessFact::NotAsked, _) => Plan::wait(None),
+            (ProcessFact::Dead, None) => without_trace(o),
+            (ProcessFact::Dead, Some(record)) => without_domain(o, record),
+        },
         (_, None) => with_unrecorded_domain(o),
         (domain, Some(record)) => with_domain(o, *domain, record),
     }
@@ -216,7 +220,6 @@ fn without_trace(o: &Observed) -> Plan {
     match vmi.phase {
         VmiPhase::Scheduled if vmi.evacuate => Plan::steps([Step::Publish(Goal::Ended(never_started()))]),
         VmiPhase::Scheduled => Plan::steps([Step::Open]),
-        VmiPhase::Running if o.process == ProcessFact::NotAsked => Plan::wait(None),
         VmiPhase::Running => Plan::steps([Step::Publish(Goal::Ended(vanished()))]),
         VmiPhase::Succeeded | VmiPhase::Failed if !o.session.released_launcher => Plan::steps([Step::ReleaseLauncher]),
         VmiPhase::Unset
@@ -231,9 +234,6 @@ fn without_trace(o: &Observed) -> Plan {
 fn without_domain(o: &Observed, record: &Record) -> Plan {
     let stop = stop_intent(o);
     if record.may_have_run() && record.outcome.is_none() {
-        if o.process != ProcessFact::Dead {
-            return Plan::wait(None);
-        }
         return Plan::steps([Step::RecordOutcome(outcome_of(o.exit, stop.as_ref()))]);
     }
     if record.outcome.is_none()
@@ -258,9 +258,6 @@ fn without_domain(o: &Observed, record: &Record) -> Plan {
 }
 
 fn start(o: &Observed, record: &Record) -> Plan {
-    if o.process != ProcessFact::Dead {
-        return Plan::wait(None);
-    }
     if !o.session.prepared {
         return Plan::steps([Step::Prepare]);
     }
@@ -332,8 +329,10 @@ fn with_domain(o: &Observed, domain: DomainFact, record: &Record) -> Plan {
     plan
 }
 
-fn shut_down(o: &Observed, record: &Record, stop: Stop) -> Plan {
+fn shut_down(o: &Observed, record: &Record, mut stop: Stop) -> Plan {
     let mut steps = Vec::new();
+    // A clock that was set back must not keep the guest alive: its grace period begins anew, by what the clock says now.
+    stop.since = stop.since.min(o.now);
     if record.stop.as_ref() != Some(&stop) {
         steps.push(Step::RecordStop(stop.clone()));
     }

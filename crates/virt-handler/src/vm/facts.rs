@@ -124,6 +124,7 @@ pub enum SandboxFact {
 /// started the guest knows nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessFact {
+    /// Nobody asked, or the kernel gave no answer.
     NotAsked,
     Alive,
     Dead,

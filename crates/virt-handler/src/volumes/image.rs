@@ -20,6 +20,8 @@ use crate::ports::PodVolume;
 const DISK_FILE: &str = "disk.img";
 /// Type of a hostDisk that may be missing.
 const DISK_OR_CREATE: &str = "DiskOrCreate";
+/// Upstream's QEMU: with our group as well, a file was made for guests.
+const UPSTREAM_UID: u32 = 107;
 /// What a new image may be smaller than was asked for, in per cent, and what is left free beside it: upstream's defaults.
 pub(super) const TOLERATION: u64 = 10;
 const RESERVE: u64 = 131_072;
@@ -30,6 +32,8 @@ const MIB: u64 = 1 << 20;
 pub(super) struct Wanted {
     /// Name of the file, unless the volume is a device.
     pub(super) file: String,
+    /// Path on the node of a hostDisk: what lies there may be the node's own.
+    pub(super) host: Option<String>,
     /// Size of the image to be made when there is none.
     pub(super) create: Option<u64>,
     /// One that is smaller than that grows: its claim did.
@@ -41,11 +45,12 @@ pub(super) struct Wanted {
 
 /// What the volume's source asks for; `None` when it is no image. `capacity` is that of its claim.
 pub(super) fn wanted(volume: &Volume, capacity: Option<u64>) -> Option<Wanted> {
-    let disk = Wanted { file: DISK_FILE.to_owned(), create: None, grow: false, read_only: false, overlay: false };
+    let disk =
+        Wanted { file: DISK_FILE.to_owned(), host: None, create: None, grow: false, read_only: false, overlay: false };
     if let Some(host) = &volume.host_disk {
         let size = host.capacity.as_ref().filter(|_| host.type_ == DISK_OR_CREATE).map(Quantity::bytes);
         let file = host.path.rsplit('/').next().unwrap_or_default().to_owned();
-        Some(Wanted { file, create: size, ..disk })
+        Some(Wanted { file, host: Some(host.path.clone()), create: size, ..disk })
     } else if let Some(claim) = &volume.persistent_volume_claim {
         let read_only = claim.read_only == Some(true);
         Some(Wanted { create: capacity.filter(|_| !read_only), grow: true, read_only, ..disk })
@@ -99,22 +104,25 @@ fn device(number: u64, wanted: &Wanted) -> Result<Image, VolumeError> {
 fn in_directory(dir: &SafeDir, wanted: &Wanted, owner: Owner) -> Result<(File, Image), VolumeError> {
     let name = wanted.file.as_str();
     let io = |step| VolumeError::io(step, name);
-    let file = match open(dir, wanted)? {
-        Some(file) => file,
-        None => create(dir, wanted)?,
+    let (file, created) = match open(dir, wanted)? {
+        Some(file) => (file, false),
+        None => (create(dir, wanted)?, true),
     };
     let mut meta = file.metadata().map_err(io("look at"))?;
     if meta.nlink() != 1 {
         return Err(VolumeError::HardLink { file: name.to_owned(), names: meta.nlink() });
     }
-    if let (0, Some(size)) = (meta.len(), wanted.create) {
+    let new_size = match (meta.len(), wanted.create) {
         // New, or begun by somebody who did not get further.
-        let size = fitting(dir, name, size)?;
+        (0, Some(size)) => Some(fitting(dir, name, size)?),
+        (0, None) => return Err(VolumeError::Empty { file: name.to_owned() }),
+        _ => None,
+    };
+    // Before anything of it changes: it may be refused.
+    allow(&file, &meta, wanted, owner, created)?;
+    if let Some(size) = new_size {
         file.set_len(size).and_then(|()| file.sync_all()).map_err(io("set the size of"))?;
         meta = file.metadata().map_err(io("look at"))?;
-    }
-    if meta.len() == 0 {
-        return Err(VolumeError::Empty { file: name.to_owned() });
     }
     if let (true, Some(size)) = (wanted.grow, wanted.create)
         && let Some(size) = grown(dir, name, &meta, size)?
@@ -122,7 +130,6 @@ fn in_directory(dir: &SafeDir, wanted: &Wanted, owner: Owner) -> Result<(File, I
         extend(&file, &meta, size).and_then(|()| file.sync_all()).map_err(io("grow"))?;
         meta = file.metadata().map_err(io("look at"))?;
     }
-    allow(&file, &meta, wanted, owner)?;
     let image = Image {
         size: meta.len(),
         is_device: false,
@@ -202,8 +209,9 @@ fn size_within(wanted: u64, available: u64) -> Option<u64> {
     (size >= least && size > 0).then_some(if whole == 0 { size } else { whole })
 }
 
-/// Makes the image the VM's where it writes to it; what it only reads must be readable already, for others may read it as well.
-fn allow(file: &File, meta: &Metadata, wanted: &Wanted, owner: Owner) -> Result<(), VolumeError> {
+/// Makes the image the VM's where it writes to it; what it only reads must be readable already, for others may read it as well. Of the
+/// node's files only those become the VM's that were made for guests; any other has to be open to it as it is.
+fn allow(file: &File, meta: &Metadata, wanted: &Wanted, owner: Owner, created: bool) -> Result<(), VolumeError> {
     let mode = meta.mode() & 0o777;
     let need = if wanted.read_only { 0o4 } else { 0o6 };
     let given = if meta.uid() == owner.uid {
@@ -213,7 +221,9 @@ fn allow(file: &File, meta: &Metadata, wanted: &Wanted, owner: Owner) -> Result<
     } else {
         mode
     };
-    if !wanted.read_only {
+    let for_guests = created || (meta.gid() == owner.gid && [owner.uid, UPSTREAM_UID].contains(&meta.uid()));
+    let foreign = wanted.host.as_ref().filter(|_| !for_guests);
+    if !wanted.read_only && foreign.is_none() {
         // Group 107 as upstream leaves it: it, and any later VM of ours, goes on from here.
         let taken = fchown(file, Some(owner.uid), Some(owner.gid))
             .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(mode | 0o660)));
@@ -226,6 +236,9 @@ fn allow(file: &File, meta: &Metadata, wanted: &Wanted, owner: Owner) -> Result<
     }
     if given & need == need {
         return Ok(());
+    }
+    if let Some(path) = foreign {
+        return Err(VolumeError::Foreign { path: path.clone(), uid: meta.uid(), gid: meta.gid(), mode });
     }
     Err(VolumeError::Denied {
         file: wanted.file.clone(),
@@ -241,4 +254,71 @@ fn opens_directly(file: &File) -> bool {
     use std::os::fd::AsRawFd;
     let again = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     rustix::fs::open(again, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::chown;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const OWNER: Owner = Owner { uid: 1_000_000_011, gid: 107 };
+
+    /// Needs root.
+    #[test]
+    fn only_files_made_for_guests_become_the_machines() {
+        let host = |source| {
+            let volume = json!({"name": "data", "hostDisk": source});
+            wanted(&serde_json::from_value(volume).unwrap(), None).unwrap()
+        };
+        let disk = || host(json!({"path": "/etc/shadow", "type": "Disk"}));
+        let or_create = || host(json!({"path": "/etc/shadow", "type": "DiskOrCreate", "capacity": "1Mi"}));
+        let claim = || Wanted { host: None, file: "shadow".to_owned(), ..disk() };
+        let given = Some((OWNER.uid, 107, 0o660));
+        for (wanted, found, becomes) in [
+            // What is there: owner, group, mode and size. What becomes of it; none: it is refused, and stays.
+            (or_create(), None, given),
+            (disk(), Some((107, 107, 0o600, 4096)), given),
+            (or_create(), Some((107, 107, 0o644, 0)), Some((OWNER.uid, 107, 0o664))),
+            (disk(), Some((OWNER.uid, 107, 0o640, 4096)), given),
+            // Of an earlier guest, or prepared by hand: it opens as it is.
+            (disk(), Some((1_000_000_010, 107, 0o660, 4096)), Some((1_000_000_010, 107, 0o660))),
+            (disk(), Some((0, 107, 0o660, 4096)), Some((0, 107, 0o660))),
+            (disk(), Some((0, 0, 0o666, 4096)), Some((0, 0, 0o666))),
+            (disk(), Some((0, 42, 0o640, 4096)), None),
+            (or_create(), Some((0, 0, 0o644, 4096)), None),
+            (or_create(), Some((0, 0, 0o644, 0)), None),
+            (disk(), Some((0, 107, 0o755, 4096)), None),
+            // Another guest's own disk.
+            (disk(), Some((1_000_000_010, 107, 0o600, 4096)), None),
+            // A claim's image is its tenant's, whoever put it there.
+            (claim(), Some((0, 0, 0o600, 4096)), given),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("shadow");
+            if let Some((uid, gid, mode, size)) = found {
+                fs::write(&path, vec![1; size]).unwrap();
+                chown(&path, Some(uid), Some(gid)).unwrap();
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            }
+            let opened = SafeDir::from_fd(File::open(dir.path()).unwrap().into()).unwrap();
+            let outcome = in_directory(&opened, &wanted, OWNER);
+            let meta = fs::metadata(&path).unwrap();
+            let is = (meta.uid(), meta.gid(), meta.mode() & 0o777);
+            if let Some(becomes) = becomes {
+                outcome.unwrap();
+                assert_eq!(is, becomes, "{wanted:?} {found:?}");
+            } else {
+                let (uid, gid, mode, size) = found.unwrap();
+                assert_eq!((is, meta.len()), ((uid, gid, mode), size as u64), "changed: {found:?}");
+                let told = outcome.unwrap_err().to_string();
+                for part in ["\"/etc/shadow\"", &format!(" {uid}:{gid} with mode {mode:03o}"), "chown 107:107"] {
+                    assert!(told.contains(part), "{told}");
+                }
+            }
+        }
+    }
 }

@@ -111,7 +111,7 @@ async fn guest_outlives_handler_launcher_and_libvirtd_and_leaves_nothing_behind(
     );
     assert!(machine.share(&new_pod).join("released").exists());
     until("the end of the record", async || machine.records() == 0).await;
-    assert!(!fv_virt_handler::process::qemu_alive(&fv_domain::domain_name(uuid(&vmi))));
+    assert!(!fv_virt_handler::process::qemu_alive(&fv_domain::domain_name(uuid(&vmi))).unwrap());
     handler.end().await;
     assert_eq!(machine.traces(), before);
     assert!(machine.images.holders().unwrap().is_empty());

@@ -143,6 +143,7 @@ async fn qemu_reaches_the_image_by_a_directory_of_its_own_which_goes_with_the_ma
     let world = World::new();
     let image = world.volume("data").join("a.img");
     fs::write(&image, vec![1; 1 << 20]).unwrap();
+    std::os::unix::fs::chown(&image, Some(107), Some(107)).unwrap();
     let disk = world.prepare(json!({"hostDisk": {"path": "/srv/a.img", "type": "Disk"}})).await.unwrap();
     let place = world.places().join(&world.vmi);
     assert_eq!(PathBuf::from(&disk.path), place.join("data"));

@@ -139,6 +139,30 @@ fn delete_presses_the_button_until_the_grace_period_is_over() {
 }
 
 #[test]
+fn clock_that_was_set_back_begins_the_grace_period_anew_but_once() {
+    let now = Timestamp::UNIX_EPOCH;
+    let stop = |since| Stop { since, grace_seconds: 30, unhealthy: None };
+    let ended = [Step::RecordOutcome(killed(30)), Step::Destroy];
+    for (since, after, steps) in [
+        (3600, 0, vec![Step::RecordStop(stop(now)), Step::PowerButton]),
+        (1, 0, vec![Step::RecordStop(stop(now)), Step::PowerButton]),
+        // What was written then counts from then on.
+        (0, 29, vec![Step::PowerButton]),
+        (0, 30, ended.to_vec()),
+    ] {
+        for vmi in [deleted(VmiPhase::Running), VmiFact::Gone, VmiFact::Unknown] {
+            let mut ours = record(Stage::Running);
+            ours.stop = Some(stop(now + SignedDuration::from_secs(since)));
+            let mut o = observed(vmi, DomainFact::Running, Some(ours));
+            o.now += SignedDuration::from_secs(after);
+            let plan = decide(&o);
+            assert_eq!(plan.steps, steps, "{since} {after}");
+            assert!(plan.wake.is_none_or(|wake| wake <= POWER_BUTTON_INTERVAL));
+        }
+    }
+}
+
+#[test]
 fn no_grace_destroys_at_once() {
     let mut o = observed(deleted(VmiPhase::Running), DomainFact::Running, Some(record(Stage::Running)));
     let VmiFact::Present(facts) = &mut o.vmi else { unreachable!() };
@@ -218,6 +242,21 @@ fn qemu_unknown_to_libvirt_is_neither_restarted_nor_declared_dead() {
         o.process = ProcessFact::Alive;
         let plan = decide(&o);
         assert_eq!((plan.steps.len(), plan.trouble), (0, Some(Trouble::LostByLibvirt)), "{stage:?}");
+    }
+}
+
+#[test]
+fn nothing_is_decided_while_the_kernel_does_not_say_whether_qemu_lives() {
+    let mut stopped = record(Stage::Starting);
+    stopped.stop = Some(Stop { since: Timestamp::UNIX_EPOCH, grace_seconds: 30, unhealthy: None });
+    let ended = Record { outcome: Some(vanished()), ..record(Stage::Running) };
+    let running = record(Stage::Running);
+    for record in [None, Some(record(Stage::Preparing)), Some(running), Some(stopped), Some(ended)] {
+        for vmi in [vmi(VmiPhase::Scheduled), vmi(VmiPhase::Running), deleted(VmiPhase::Running), VmiFact::Gone] {
+            let o = observed(vmi, DomainFact::Absent, record.clone());
+            let o = Observed { process: ProcessFact::NotAsked, ..o };
+            assert_eq!(decide(&o), Plan::wait(None), "{o:?}");
+        }
     }
 }
 
@@ -434,7 +473,7 @@ proptest! {
         let releases = |s: &Step| matches!(s, Step::ReleaseNetwork | Step::ReleaseDisks | Step::Forget | Step::Publish(Goal::Deleted));
         if plan.steps.iter().any(releases) {
             prop_assert_eq!(o.domain, DomainFact::Absent);
-            prop_assert!(o.process != ProcessFact::Alive);
+            prop_assert_eq!(o.process, ProcessFact::Dead);
             if o.record.as_ref().is_some_and(Record::may_have_run) {
                 prop_assert!(o.record.as_ref().is_some_and(|r| r.outcome.is_some()));
             }
