@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Inputs: VirtualMachine, the VirtualMachineInstance of the same name, the failure of the last attempt to act.
-//! Outputs: that instance, the VM's finalizer, status, run strategy (only Halted → Always, on a start request).
+//! Outputs: that instance, the VM's finalizer, status, run strategy (only Halted → Always, on a request for a paused start).
 //!
 //! Invariants: an instance is deleted only for a reason that stands in the VM itself (deletion, run strategy, a stop request
 //! with the instance's uid) or because it has ended; at most one instance exists for a VM, because it carries the VM's name;

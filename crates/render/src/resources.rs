@@ -92,7 +92,11 @@ pub(crate) fn compute_resources(
         Some(r) => (&r.requests, &r.limits, r.overcommit_guest_overhead.unwrap_or(false)),
         None => (&empty, &empty, false),
     };
-    let overhead = if skip_overhead { 0 } else { memory_overhead(spec, config) };
+    let overhead = memory_overhead(spec, config);
+    // What is not asked for is used all the same: it stays in the limit.
+    let requested_overhead = if skip_overhead { 0 } else { overhead };
+    // A limit of zero is none, as for admission: the API refuses pods whose limit is below their request.
+    let limit = |name: &str| limits.get(name).filter(|limit| **limit > Quantity::ZERO);
     let mut pod_requests = BTreeMap::new();
     let mut pod_limits = BTreeMap::new();
 
@@ -101,7 +105,7 @@ pub(crate) fn compute_resources(
         PodQuantity(format!("{}m", vcpus(spec).saturating_mul(1000).div_ceil(ratio)))
     });
     pod_requests.insert("cpu".to_owned(), cpu);
-    if let Some(limit) = limits.get("cpu") {
+    if let Some(limit) = limit("cpu") {
         pod_limits.insert("cpu".to_owned(), pod_quantity(limit));
     } else if auto.cpu {
         let requested = requests.get("cpu").map_or(0, Quantity::value);
@@ -112,9 +116,9 @@ pub(crate) fn compute_resources(
         .get("memory")
         .map(Quantity::value)
         .unwrap_or_else(|| guest_memory(spec).saturating_mul(100) / i128::from(config.memory_overcommit.max(1)));
-    pod_requests.insert("memory".to_owned(), bytes(asked.max(0).saturating_add(overhead)));
-    if let Some(limit) = limits.get("memory") {
-        pod_limits.insert("memory".to_owned(), bytes(limit.value().max(0).saturating_add(overhead)));
+    pod_requests.insert("memory".to_owned(), bytes(asked.max(0).saturating_add(requested_overhead)));
+    if let Some(limit) = limit("memory") {
+        pod_limits.insert("memory".to_owned(), bytes(limit.value().saturating_add(overhead)));
     } else if auto.memory {
         let limit = guest_memory(spec).max(asked).saturating_mul(AUTO_MEMORY_RATIO).saturating_add(overhead);
         pod_limits.insert("memory".to_owned(), bytes(limit));

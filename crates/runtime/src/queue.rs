@@ -16,6 +16,10 @@ pub(crate) mod meter;
 
 use meter::{Load, Loaded, Meter};
 
+/// How long a key waits whose facts were behind: its watch event is on the way.
+const SOON: Duration = Duration::from_millis(30);
+/// How often a key waits that short before it does well. Facts that are behind for longer may stay so.
+const MOST_SOON: u32 = 5;
 /// First wait of a key that failed; doubled with each failure.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// Longest wait of a key that fails.
@@ -48,11 +52,13 @@ struct Entry {
     again: bool,
     due: Option<(Instant, u64)>,
     failures: u32,
+    /// How often its facts were behind since it did well.
+    behind: u32,
 }
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        self.ready.is_none() && self.working.is_none() && self.due.is_none() && self.failures == 0
+        self.ready.is_none() && self.working.is_none() && self.due.is_none() && self.failures == 0 && self.behind == 0
     }
 }
 
@@ -122,11 +128,27 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         delay
     }
 
-    /// `key` did well: its next failure waits short again.
+    /// Look at `key`, whose facts were behind, again very soon; when they stay behind, after its next back-off.
+    pub(crate) fn add_behind(&self, key: K) {
+        let stays = {
+            let mut state = self.state.lock();
+            let entry = state.keys.entry(key.clone()).or_default();
+            entry.behind = entry.behind.saturating_add(1);
+            entry.behind > MOST_SOON
+        };
+        if stays {
+            self.add_failed(key);
+        } else {
+            self.add_after(key, SOON);
+        }
+    }
+
+    /// `key` did well: its next failure waits short again, and so do facts that are behind.
     pub fn forget(&self, key: &K) {
         let mut state = self.state.lock();
         if let Some(entry) = state.keys.get_mut(key) {
             entry.failures = 0;
+            entry.behind = 0;
             if entry.is_idle() {
                 state.keys.remove(key);
             }

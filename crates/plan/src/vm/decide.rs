@@ -38,7 +38,8 @@ pub fn decide(observed: &Observed, _config: &ClusterConfig, now: Timestamp) -> P
 
     let strategy = RunStrategy::of(&observed.vm);
     let mut new_status = observed.status();
-    new_status.state_change_requests = requests::without_done(&new_status.state_change_requests, instance.as_ref());
+    new_status.state_change_requests =
+        requests::pending(&new_status.state_change_requests, strategy, instance.as_ref());
     new_status.start_failure = backoff::start_failure(observed, strategy, instance.as_ref(), now);
 
     let action = strategy::choose(strategy, &new_status, instance.as_ref(), now);

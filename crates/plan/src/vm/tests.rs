@@ -126,6 +126,9 @@ fn run_strategies_follow_the_table() {
         ("Halted", "Always", json!([]), runs(), "delete"),
         ("Halted", "Halted", json!([]), ran(), "delete"),
         ("Halted", "Halted", json!([paused]), None, "become Always"),
+        ("Halted", "RerunOnFailure", json!([start()]), None, "nothing"),
+        ("Halted", "Always", json!([stop(), start()]), None, "nothing"),
+        ("Halted", "Always", json!([stop(), start()]), runs(), "delete"),
         ("Once", "", json!([]), None, "create"),
         ("Once", "Once", json!([]), None, "create"),
         ("Once", "Once", json!([]), ran(), "nothing"),
@@ -139,6 +142,31 @@ fn run_strategies_follow_the_table() {
         let phase = instance.as_ref().and_then(|i| i.status.as_ref()).and_then(|s| s.phase.clone());
         let got = word(&plan(vm(strategy, status), instance));
         assert_eq!(got, expected, "{strategy} (was {last:?}), requests {requests}, instance {phase:?}");
+    }
+}
+
+#[test]
+fn starts_queued_before_a_vm_was_halted_are_forgotten() {
+    let paused = json!({"action": "Start", "data": {"paused": "true"}});
+    // requests, whether an instance is ending → requests left
+    let table = [
+        (json!([start()]), false, Value::Null),
+        (json!([stop(), start()]), false, Value::Null),
+        (json!([stop(), start()]), true, json!([stop()])),
+        (json!([stop()]), true, json!([stop()])),
+        (json!([start(), paused]), false, json!([paused])),
+    ];
+    for (requests, ending, expected) in table {
+        let status = json!({"runStrategy": "Always", "stateChangeRequests": requests});
+        let observed = Observed {
+            // With a failure to tell, the status is written along with whatever is done.
+            last_failure: Some(EffectFailure { reason: failures::UPDATE, message: "no".into() }),
+            ..observe(vm("Halted", status), ending.then(|| deleting(vmi("Running", &["Running"]))))
+        };
+        let plan = decide(&observed, &ClusterConfig::default(), now());
+        let written = plan.status.expect("a status").patch["status"].clone();
+        let left = written.get("stateChangeRequests").unwrap_or(&requests);
+        assert_eq!(*left, expected, "{requests}, ending: {ending}");
     }
 }
 

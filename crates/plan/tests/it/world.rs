@@ -113,6 +113,10 @@ impl World {
         let vmi_uid = self.vmi.as_ref().map(|vmi| vmi["metadata"]["uid"].clone()).unwrap_or_default();
         match act {
             Act::Strategy(strategy) => self.edit_vm(|vm| vm["spec"]["runStrategy"] = (*strategy).into()),
+            // As virt-api: of a halted VM only a paused start is requested.
+            Act::Start if self.vm.as_ref().is_some_and(|vm| vm["spec"]["runStrategy"] == "Halted") => {
+                self.request(json!([{"action": "Start", "data": {"paused": "true"}}]))
+            }
             Act::Start => self.request(json!([{"action": "Start"}])),
             Act::Stop => self.request(json!([{"action": "Stop", "uid": vmi_uid}])),
             Act::Restart => self.request(json!([{"action": "Stop", "uid": vmi_uid}, {"action": "Start"}])),

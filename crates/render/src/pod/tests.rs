@@ -169,6 +169,57 @@ fn under_a_quota_of_limits_every_container_has_them() {
 }
 
 #[test]
+fn limits_cover_the_overhead_and_zero_is_no_limit() {
+    const GUEST: i128 = 256 << 20;
+    let overhead = resources::memory_overhead(&vmi(plain()).spec, &ClusterConfig::default());
+    let kib = |bytes: i128| Some(format!("{}Ki", bytes / 1024));
+    let both = AutoLimits { cpu: true, memory: true };
+    // resources, limits the pod must have → memory request, memory limit, CPU limit
+    let table = [
+        (
+            json!({"limits": {"memory": "1Gi", "cpu": "3"}}),
+            AutoLimits::default(),
+            kib(GUEST + overhead),
+            kib((1 << 30) + overhead),
+            Some("3"),
+        ),
+        (
+            json!({"limits": {"memory": "1Gi"}, "overcommitGuestOverhead": true}),
+            AutoLimits::default(),
+            Some("256Mi".to_owned()),
+            kib((1 << 30) + overhead),
+            None,
+        ),
+        (
+            json!({"overcommitGuestOverhead": true}),
+            both,
+            Some("256Mi".to_owned()),
+            kib(2 * GUEST + overhead),
+            Some("2"),
+        ),
+        (json!({"limits": {"memory": "0", "cpu": "0"}}), AutoLimits::default(), kib(GUEST + overhead), None, None),
+        (
+            json!({"limits": {"memory": "0", "cpu": "0m"}}),
+            both,
+            kib(GUEST + overhead),
+            kib(2 * GUEST + overhead),
+            Some("2"),
+        ),
+    ];
+    for (given, auto_limits, request, memory, cpu) in table {
+        let mut value = plain();
+        value["spec"]["domain"]["resources"] = given.clone();
+        let options = LauncherPodOptions { auto_limits, ..Default::default() };
+        let pod = launcher_pod(&vmi(value), &ClusterConfig::default(), &options);
+        let resources = pod.spec.as_ref().and_then(|spec| spec.containers[0].resources.clone()).expect("resources");
+        let limits = resources.limits.unwrap_or_default();
+        let limit = |name: &str| limits.get(name).map(|amount| amount.0.clone());
+        assert_eq!(requests(&pod).get("memory").cloned(), request, "{given}");
+        assert_eq!((limit("memory"), limit("cpu").as_deref()), (memory, cpu), "{given}");
+    }
+}
+
+#[test]
 fn console_log_container_obeys_its_switches() {
     let cases = [
         (json!({}), false, true),
