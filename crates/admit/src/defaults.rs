@@ -35,9 +35,7 @@ pub fn mutate(request: &Request<'_>, object: &mut Value, random: &mut dyn FnMut(
 
 /// A VirtualMachine gets few defaults: most are applied to the instances made of it.
 fn virtual_machine(request: &Request<'_>, vm: &mut Value, random: &mut dyn FnMut() -> Uuid) {
-    if json::text(vm, "metadata.deletionTimestamp").is_some()
-        || !json::get(vm, "spec.template").is_some_and(Value::is_object)
-    {
+    if request.is_of_leaving(vm) || !json::get(vm, "spec.template").is_some_and(Value::is_object) {
         return;
     }
     if request.operation == Operation::Create {

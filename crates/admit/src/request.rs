@@ -4,6 +4,8 @@ use fv_api::config::ClusterConfig;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::json;
+
 /// The kinds admission knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -61,6 +63,14 @@ pub struct Request<'a> {
     pub old: Option<&'a Value>,
     pub config: &'a ClusterConfig,
     pub now: Timestamp,
+}
+
+impl Request<'_> {
+    /// Whether the object is on its way out, so that nothing is asked of it any more. A new one is not, whatever its manifest says: the
+    /// API server drops a deletion time that a client made up, and maybe after asking us.
+    pub(crate) fn is_of_leaving(&self, object: &Value) -> bool {
+        self.operation == Operation::Update && json::text(object, "metadata.deletionTimestamp").is_some()
+    }
 }
 
 /// The machine-readable reason of a [`Cause`], as `metav1.CauseType` names it.

@@ -12,6 +12,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use crate::deadline::within;
 use crate::front_proxy::{FrontProxy, User};
 use crate::{GROUP, VERSIONS};
 
@@ -40,7 +41,7 @@ impl Gate {
         };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let status = reviews.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
+        let status = within(reviews.create(&PostParams::default(), &review)).await?.status.unwrap_or_default();
         Ok(if status.allowed { Ok(()) } else { Err(status.reason.unwrap_or_default()) })
     }
 }
@@ -72,7 +73,9 @@ pub async fn authorize(State(gate): State<Gate>, request: Request, next: Next) -
         Ok(Err(reason)) => (StatusCode::UNAUTHORIZED, reason).into_response(),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the API does not say what a user may do");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            let is_late = matches!(&error, kube::Error::Api(status) if status.code == 504);
+            let code = if is_late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::INTERNAL_SERVER_ERROR };
+            (code, "the API server does not say whether this is allowed").into_response()
         }
     }
 }
@@ -165,6 +168,16 @@ mod tests {
             ),
         ] {
             assert_eq!(needs(method, &format!("{BASE}/{path}")), expected, "{path}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_right_that_the_api_server_does_not_tell_in_time_is_not_waited_for() {
+        let gate = Gate::new(crate::deadline::tests::silent(), Arc::default());
+        let asked = gate.ask(User::default(), ResourceAttributes::default());
+        match tokio::time::timeout(std::time::Duration::from_secs(30), asked).await.unwrap() {
+            Err(kube::Error::Api(status)) => assert_eq!(status.code, 504),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -53,12 +53,18 @@ impl ApiError {
         Self { code: 503, reason: "ServiceUnavailable", message: message.into(), details: Value::Null }
     }
 
-    /// What the API server said, passed on: a missing object and a conflict keep their code, all else is an internal error with the
-    /// server's own words.
+    /// 504: who knows the answer does not give it.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self { code: 504, reason: "Timeout", message: message.into(), details: Value::Null }
+    }
+
+    /// What the API server said, passed on: a missing object, a conflict and a timeout keep their code, all else is an internal error
+    /// with the server's own words.
     pub fn from_kube(error: kube::Error, kind: &str, name: &str) -> Self {
         match error {
             kube::Error::Api(status) if status.code == 404 => Self::not_found(kind, name),
             kube::Error::Api(status) if status.code == 409 => Self::conflict(kind, name, &status.message),
+            kube::Error::Api(status) if status.code == 504 => Self::timeout(status.message),
             kube::Error::Api(status) => Self::internal(status.message),
             other => Self::internal(other),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::{StreamExt, pin_mut};
 use fv_runtime::certificates::{Authorities, CertificateError};
 use fv_runtime::tls::PeerCertificate;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher;
 use kube::runtime::{WatchStreamExt, watcher::Event};
@@ -72,30 +72,35 @@ impl Trust {
         })
     }
 
+    /// `None` also when a part of it cannot be read: a user without one of his groups is another user.
     fn user(&self, peer: &str, headers: &HeaderMap) -> Option<User> {
         if self.user.is_empty() || (!self.names.is_empty() && !self.names.iter().any(|name| name == peer)) {
             return None;
         }
-        let values = |name: &str| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        let first = |names: &[String]| {
-            let mut all = names.iter().flat_map(|name| values(name));
-            all.find(|value| !value.is_empty()).map(str::to_owned)
+        let values = |names: &[String]| -> Option<Vec<String>> {
+            names.iter().flat_map(|name| headers.get_all(name)).map(text).collect()
         };
+        let is_given = |value: &String| !value.is_empty();
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in headers {
             // Header names are in lower case here.
             let key = self.extra.iter().find_map(|prefix| name.as_str().strip_prefix(prefix.as_str()));
-            if let (Some(key), Ok(value)) = (key, value.to_str()) {
-                extra.entry(unescape(key)).or_default().push(value.to_owned());
+            if let Some(key) = key {
+                extra.entry(unescape(key)).or_default().push(text(value)?);
             }
         }
         Some(User {
-            name: first(&self.user)?,
-            uid: first(&self.uid),
-            groups: self.groups.iter().flat_map(|name| values(name)).map(str::to_owned).collect(),
+            name: values(&self.user)?.into_iter().find(is_given)?,
+            uid: values(&self.uid)?.into_iter().find(is_given),
+            groups: values(&self.groups)?,
             extra,
         })
     }
+}
+
+/// The API server writes names as they are, in UTF-8.
+fn text(value: &HeaderValue) -> Option<String> {
+    std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
 }
 
 /// Keys of extra attributes are percent-encoded in header names; what is no such encoding stays as it is.
@@ -217,6 +222,35 @@ mod tests {
             user.extra,
             BTreeMap::from([("acme.com/project".to_owned(), vec!["one".to_owned(), "two".to_owned()])])
         );
+    }
+
+    #[test]
+    fn names_may_have_any_letters() {
+        let trust = Trust::of(&data()).unwrap();
+        let headers = headers(&[
+            ("x-remote-user", "jörg"),
+            ("x-remote-uid", "№ 7"),
+            ("x-remote-group", "Domänen-Admins"),
+            ("x-remote-group", "system:authenticated"),
+            ("x-remote-extra-town", "Köln"),
+        ]);
+        let user = trust.user("front-proxy-client", &headers).unwrap();
+        assert_eq!((user.name.as_str(), user.uid.as_deref()), ("jörg", Some("№ 7")));
+        assert_eq!(user.groups, ["Domänen-Admins", "system:authenticated"]);
+        assert_eq!(user.extra["town"], ["Köln"]);
+    }
+
+    #[test]
+    fn a_user_of_whom_a_part_cannot_be_read_is_nobody() {
+        let trust = Trust::of(&data()).unwrap();
+        for name in ["x-remote-user", "x-remote-uid", "x-remote-group", "x-remote-extra-town"] {
+            let mut headers = headers(&[("x-remote-user", "jane"), ("x-remote-group", "dev")]);
+            headers.append(name, HeaderValue::from_bytes(b"J\xf6rg").unwrap());
+            assert_eq!(trust.user("front-proxy-client", &headers), None, "{name}");
+        }
+        let mut headers = headers(&[("x-remote-user", "jane")]);
+        headers.append("x-forwarded-for", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(trust.user("front-proxy-client", &headers).is_some(), "it says nothing about the user");
     }
 
     #[test]

@@ -20,6 +20,7 @@
 
 pub mod authorize;
 pub mod body;
+mod deadline;
 pub mod documents;
 pub mod error;
 pub mod front_proxy;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::body::{decode, is_dry_run};
+use crate::deadline::within;
 use crate::error::{ApiError, VM, VMI};
 use crate::vm::Change;
 use crate::vmi::Located;
@@ -48,12 +49,12 @@ impl VirtApi {
 
     pub(crate) async fn vm(&self, at: &Target) -> Result<VirtualMachine, ApiError> {
         let api = Api::<VirtualMachine>::namespaced(self.client.clone(), &at.namespace);
-        api.get(&at.name).await.map_err(|e| ApiError::from_kube(e, VM, &at.name))
+        within(api.get(&at.name)).await.map_err(|e| ApiError::from_kube(e, VM, &at.name))
     }
 
     async fn vmi_opt(&self, at: &Target) -> Result<Option<VirtualMachineInstance>, ApiError> {
         let api = Api::<VirtualMachineInstance>::namespaced(self.client.clone(), &at.namespace);
-        api.get_opt(&at.name).await.map_err(|e| ApiError::from_kube(e, VMI, &at.name))
+        within(api.get_opt(&at.name)).await.map_err(|e| ApiError::from_kube(e, VMI, &at.name))
     }
 
     pub(crate) async fn vmi(&self, at: &Target) -> Result<VirtualMachineInstance, ApiError> {
@@ -76,18 +77,20 @@ impl VirtApi {
             match change {
                 Change::VmSpec(spec) => {
                     let patch = json!({"metadata": precondition(vm.uid(), &version), "spec": spec});
-                    version = vms.patch(&vm.name_any(), &params, &Patch::Merge(&patch)).await?.resource_version();
+                    version =
+                        within(vms.patch(&vm.name_any(), &params, &Patch::Merge(&patch))).await?.resource_version();
                 }
                 Change::VmStatus(status) => {
                     let patch = json!({"metadata": precondition(vm.uid(), &version), "status": status});
-                    version =
-                        vms.patch_status(&vm.name_any(), &params, &Patch::Merge(&patch)).await?.resource_version();
+                    version = within(vms.patch_status(&vm.name_any(), &params, &Patch::Merge(&patch)))
+                        .await?
+                        .resource_version();
                 }
                 Change::VmiSpec(spec) => {
                     let Some(vmi) = vmi else { continue };
                     // The node agent writes this object all the time: only its identity matters here.
                     let patch = json!({"metadata": {"uid": vmi.uid()}, "spec": spec});
-                    vmis.patch(&vmi.name_any(), &params, &Patch::Merge(&patch)).await?;
+                    within(vmis.patch(&vmi.name_any(), &params, &Patch::Merge(&patch))).await?;
                 }
             }
         }

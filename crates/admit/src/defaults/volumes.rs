@@ -29,14 +29,14 @@ fn is_latest(image: &str) -> bool {
 
 /// Every volume that neither a disk nor a filesystem names gets a disk.
 pub(super) fn disks(spec: &mut Value) {
-    let attached: BTreeSet<&str> = ["domain.devices.disks", "domain.devices.filesystems"]
+    let mut attached: BTreeSet<&str> = ["domain.devices.disks", "domain.devices.filesystems"]
         .iter()
         .flat_map(|devices| json::list(spec, devices))
         .filter_map(|device| json::text(device, "name"))
         .collect();
     let mut missing: Vec<String> = Vec::new();
     for name in json::list(spec, "volumes").iter().filter_map(|volume| json::text(volume, "name")) {
-        if !attached.contains(name) && !missing.iter().any(|other| other == name) {
+        if attached.insert(name) {
             missing.push(name.to_owned());
         }
     }

@@ -158,3 +158,19 @@ fn status_writes_and_deletions_are_not_touched() {
         assert!(validate(&request, &vm).is_admitted());
     }
 }
+
+#[test]
+fn a_deletion_time_in_the_manifest_of_a_new_object_spares_it_nothing() {
+    let write = Write::create(Kind::VirtualMachine);
+    let mut vm = plainest();
+    set(&mut vm, "/metadata/deletionTimestamp", json!("2026-11-21T10:00:00Z"));
+    let (stored, verdict) = write.admit(vm.clone());
+    assert_eq!(verdict.causes, []);
+    assert_eq!(stored["spec"], write.stored(plainest())["spec"]);
+
+    set(&mut vm, "/spec/runStrategy", json!("Sideways"));
+    assert_ne!(write.causes(vm.clone()), []);
+
+    // One that is really on its way out is let go as it is.
+    assert_eq!(Write::update(Kind::VirtualMachine, &plainest()).stored(vm.clone()), vm);
+}

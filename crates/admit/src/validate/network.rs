@@ -29,6 +29,7 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, field: &Field, config: &C
     let networks_at = field.child("networks");
     let interfaces_at = field.child("domain.devices.interfaces");
     let interfaces = &spec.domain.devices.interfaces;
+    let connected: BTreeSet<&str> = interfaces.iter().map(|interface| interface.name.as_str()).collect();
     if spec.networks.iter().filter(|network| network.pod.is_some()).count() > 1 {
         let at = field.child("interfaces");
         causes.duplicate(&at, format!("more than one interface is connected to a pod network in {at}"));
@@ -43,7 +44,7 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, field: &Field, config: &C
                 format!("Network with name {:?} already exists, every network must have a unique name", network.name),
             );
         }
-        if !interfaces.iter().any(|interface| interface.name == network.name) {
+        if !connected.contains(network.name.as_str()) {
             causes.required(&at.child("name"), format!("{} '{}' not found.", at.child("name"), network.name));
         }
     }

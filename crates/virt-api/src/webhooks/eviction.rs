@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use super::review::{Answer, Review};
+use crate::deadline::within;
 
 /// What is to become of an eviction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +29,10 @@ enum Verdict {
 /// Judges the eviction of a pod, and marks its VMI for evacuation where that is the way.
 pub(super) async fn judge(client: &Client, review: &Review) -> Result<Answer, kube::Error> {
     let pods = Api::<Pod>::namespaced(client.clone(), review.namespace());
-    let Some(pod) = pods.get_opt(review.name()).await? else { return Ok(Answer::default()) };
+    let Some(pod) = within(pods.get_opt(review.name())).await? else { return Ok(Answer::default()) };
     let Some(name) = instance_of(&pod) else { return Ok(Answer::default()) };
     let vmis = Api::<VirtualMachineInstance>::namespaced(client.clone(), review.namespace());
-    let Some(vmi) = vmis.get_opt(&name).await? else { return Ok(Answer::default()) };
+    let Some(vmi) = within(vmis.get_opt(&name)).await? else { return Ok(Answer::default()) };
     let denied = |text: &str| Answer::refused(429, "TooManyRequests", text);
     Ok(match decide(&pod, &vmi) {
         Verdict::Allowed => Answer::default(),
@@ -39,7 +40,7 @@ pub(super) async fn judge(client: &Client, review: &Review) -> Result<Answer, ku
         Verdict::Evacuate { node, marked } => {
             if !marked && !review.dry_run() {
                 let patch = json!({"metadata": {"uid": vmi.uid()}, "status": {"evacuationNodeName": node}});
-                vmis.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+                within(vmis.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))).await?;
             }
             let prefix = if marked { "Evacuation in progress: " } else { "" };
             denied(&format!("{prefix}Eviction triggered evacuation of VMI \"{}/{name}\"", review.namespace()))

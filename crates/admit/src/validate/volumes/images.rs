@@ -1,5 +1,7 @@
 //! Volumes that are, or have, a disk image.
 
+use std::collections::BTreeSet;
+
 use fv_api::config::ClusterConfig;
 use fv_api::{HostDisk, Quantity, VirtualMachineInstanceSpec, Volume};
 
@@ -36,12 +38,12 @@ pub(super) fn check(volume: &Volume, at: &Field, config: &ClusterConfig, causes:
 pub(super) fn read_only_claims(spec: &VirtualMachineInstanceSpec, field: &Field, causes: &mut Causes) {
     let is_fixed =
         |volume: &&Volume| volume.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only == Some(true));
-    let fixed: Vec<&str> = spec.volumes.iter().filter(is_fixed).map(|volume| volume.name.as_str()).collect();
+    let fixed: BTreeSet<&str> = spec.volumes.iter().filter(is_fixed).map(|volume| volume.name.as_str()).collect();
     for (index, disk) in spec.domain.devices.disks.iter().enumerate() {
         let bus = disk.disk.as_ref().and_then(|target| target.bus.as_deref()).unwrap_or_default();
         // Disks that say so themselves are judged with the disks.
         let says_so = disk.disk.as_ref().is_some_and(|target| target.readonly == Some(true));
-        if fixed.contains(&disk.name.as_str()) && disk.cdrom.is_none() && !says_so && matches!(bus, "" | "sata") {
+        if fixed.contains(disk.name.as_str()) && disk.cdrom.is_none() && !says_so && matches!(bus, "" | "sata") {
             let at = field.child("domain.devices.disks").index(index).child("disk.bus");
             causes.invalid(&at, "sata hard-disks do not support read-only.");
         }
