@@ -47,8 +47,6 @@ const LIBVIRT_PATIENCE: Duration = Duration::from_secs(60);
 /// When starting up is over, and how often memory is given back from then on.
 const MEMORY_SETTLED: Duration = Duration::from_secs(5);
 const MEMORY_RETURN: Duration = Duration::from_secs(60);
-/// How often the disk is looked at for images to remove.
-const IMAGE_COLLECTION: Duration = Duration::from_secs(300);
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -206,7 +204,12 @@ async fn start(
         tasks.spawn(keep(name, shutdown.clone(), part));
     };
     let (collected, stop) = (images, shutdown.clone());
-    keep("image collection", Box::new(move || collect_images(Arc::clone(&collected), stop.clone()).boxed()));
+    keep(
+        "image collection",
+        Box::new(move || {
+            fv_virt_handler::images::collect(Arc::clone(&collected), GcPolicy::default(), stop.clone()).boxed()
+        }),
+    );
     let stop = shutdown.clone();
     keep("memory", Box::new(move || give_memory_back(stop.clone()).boxed()));
     let (c, stop) = (client("system:kube-scheduler"), shutdown.clone());
@@ -325,34 +328,6 @@ async fn give_memory_back(shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = due.tick() => fv_host::memory::give_back(),
-        }
-    }
-}
-
-/// Removes images nobody uses while the disk is nearly full, as kubelet does.
-async fn collect_images(images: Arc<ImageStore>, shutdown: CancellationToken) {
-    let policy = GcPolicy { high_percent: 85, low_percent: 80, min_age_seconds: 120 };
-    let mut due = tokio::time::interval(IMAGE_COLLECTION);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = due.tick() => {}
-        }
-        let images = Arc::clone(&images);
-        match tokio::task::spawn_blocking(move || images.collect_garbage(policy)).await {
-            Ok(Ok(report)) if report.removed.is_empty() => {}
-            Ok(Ok(report)) => tracing::info!(
-                removed = report.removed.len(),
-                freed_bytes = report.freed_bytes,
-                missing_bytes = report.missing_bytes,
-                "collected unused images: the disk is nearly full"
-            ),
-            Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "collecting unused images failed")
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "collecting unused images panicked")
-            }
         }
     }
 }

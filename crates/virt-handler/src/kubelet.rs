@@ -9,7 +9,6 @@ pub mod cgroups;
 mod containers;
 pub mod contract;
 pub mod disks;
-mod images;
 mod libvirt;
 pub mod node;
 pub mod processes;

@@ -6,6 +6,7 @@ pub mod disks;
 mod engine;
 pub mod guest_agent;
 pub mod handler;
+pub mod images;
 pub mod kubelet;
 mod liveness;
 mod metrics;

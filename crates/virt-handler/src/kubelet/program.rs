@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 use super::libvirt::{PATIENCE, Watcher, find_libvirt};
 use super::node::{NodeKeeper, Virtualization};
 use super::replacement::Replaced;
-use super::{ContainerVolumes, KubeletCgroups, KubeletDisks, KubeletSandboxes, images};
+use super::{ContainerVolumes, KubeletCgroups, KubeletDisks, KubeletSandboxes};
 use crate::cluster::Cluster;
 use crate::disks::LocalDisks;
 use crate::{Handler, HandlerConfig, Ports, StartError, VOLUMES_DIR, start_with};
@@ -149,7 +149,7 @@ pub async fn run(
 
     let store = StoreConfig::new(options.state_dir.join("images"));
     let store = Arc::new(tokio::task::spawn_blocking(move || ImageStore::open(store)).await??);
-    tasks.spawn(images::collect(Arc::clone(&store), GcPolicy::default(), shutdown.clone()));
+    tasks.spawn(crate::images::collect(Arc::clone(&store), GcPolicy::default(), shutdown.clone()));
     let handler = start_handler(&options, &client, &endpoint, instance, hypervisor, store, &shutdown).await?;
     tasks.spawn(follow_settings(client.clone(), options.namespace.clone(), handler.clone(), shutdown.clone()));
     exporter.add(Arc::new(handler.clone()));

@@ -1,4 +1,4 @@
-//! The node's copies of containerDisks, once nobody uses them.
+//! The node's images of containerDisks, once nobody uses them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use fv_disk::{GcPolicy, ImageStore};
 use tokio_util::sync::CancellationToken;
 
+/// How often the disk is looked at for images to remove.
 const COLLECTION: Duration = Duration::from_secs(300);
 
-/// Removes copies nobody uses while the disk is nearly full, until `shutdown`. From the moment it is there a copy is leased to the VM it
-/// was made for, until that VM's disks are released.
-pub(super) async fn collect(images: Arc<ImageStore>, policy: GcPolicy, shutdown: CancellationToken) {
+/// Removes images nobody uses while the disk is nearly full, until `shutdown`. From the moment it is there an image is leased to the VM it
+/// was fetched for, until that VM's disks are released.
+pub async fn collect(images: Arc<ImageStore>, policy: GcPolicy, shutdown: CancellationToken) {
     let mut due = tokio::time::interval(COLLECTION);
     loop {
         tokio::select! {
