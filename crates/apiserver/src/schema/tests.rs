@@ -298,7 +298,8 @@ fn structural_rules_are_checked() {
     }
 }
 
-fn versioned(versions: Value) -> Value {
+/// A definition with these versions.
+pub(in crate::schema) fn versioned(versions: Value) -> Value {
     json!({
         "metadata": {"name": "things.example.com"},
         "spec": {

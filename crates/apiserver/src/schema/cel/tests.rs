@@ -1,21 +1,15 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::schema::tests::versioned;
 use crate::schema::{Cause, Structural, crd};
 
 /// A definition whose `spec` has this schema.
 fn definition(spec: Value) -> Value {
-    json!({
-        "metadata": {"name": "things.example.com"},
-        "spec": {
-            "group": "example.com", "scope": "Namespaced",
-            "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
-            }],
-        },
-    })
+    versioned(json!([{
+        "name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+    }]))
 }
 
 fn refused(spec: Value) -> Vec<String> {
